@@ -1,0 +1,88 @@
+"""What a fusion method is: a card that describes it and one call, ``fuse``."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True)
+class WeightsInfo:
+    """Where a learned method's weights come from and how the right file is recognised.
+
+    origin: URL or sentence a person can follow. file: path below ``weights/<method>/``.
+    git_blob / sha256: digest of the official file (git blob id, or sha256), where known. licence: SPDX id or a sentence.
+    trained_on: dataset ids whose images the weights have seen ("msrs", "m3fd", …), for the contamination column.
+    """
+
+    origin: str
+    file: str
+    licence: str
+    git_blob: str | None = None
+    sha256: str | None = None
+    trained_on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class MethodCard:
+    """Everything a table or a person needs to know about a method without importing its code.
+
+    name: identifier on the command line and in files. label: the name in print ("S4Fusion").
+    abbreviation: column head in the manner of Table VI ("S4F").
+    family: interaction family ("control", "arithmetic", "multi-scale", "cnn", "transformer", "mamba", "diffusion", "external").
+    fuses: "luma" (fuse gets and returns (B,1,H,W)) or "rgb" (gets vi as (B,3,H,W), returns (B,3,H,W)).
+    size_multiple: H and W are padded by the runner to multiples of it (padding mode ``padding``), the result cropped back.
+    min_size: smaller images are padded up to it. weights: None for methods that learn nothing.
+    table_vi: this method's mAP@50 in percent in Table VI of the S4Fusion paper, if it is there.
+    order: position in tables (controls first, then as the paper prints them, then the project's own).
+    notes: deviations from the published procedure that a reader of a table must know.
+    """
+
+    name: str
+    label: str
+    abbreviation: str
+    title: str
+    family: str
+    fuses: Literal["luma", "rgb"]
+    authors: str = ""
+    venue: str = ""
+    year: int | None = None
+    arxiv: str | None = None
+    size_multiple: int = 1
+    min_size: int = 1
+    padding: Literal["reflect", "replicate", "zero"] = "reflect"
+    weights: WeightsInfo | None = None
+    configs: tuple[str, ...] = ()
+    table_vi: float | None = None
+    order: int = 1000
+    notes: str = ""
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+class FusionMethod(ABC):
+    """A method ready to fuse. It sees tensors only: never a path, a colour space it did not declare, or a size to restore."""
+
+    card: MethodCard
+    network: nn.Module | None = None
+    """The published network (learned methods): children under the official names, ``forward(ir, vi)`` the raw output."""
+    trained: bool = True
+    """False for a network built with ``weights=None``; the runner refuses to fuse with it."""
+    weights_file: Path | None = None
+
+    @abstractmethod
+    def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+        """Fuse a batch.
+
+        Args:
+            ir: (B,1,H,W) float in [0,1].
+            vi: (B,1,H,W) luma if ``card.fuses == "luma"``, else (B,3,H,W) RGB; float in [0,1], same B, H, W, device and dtype.
+
+        Returns:
+            (B,1,H,W) luma or (B,3,H,W) RGB as declared, nominally in [0,1] (the runner clips).
+        """

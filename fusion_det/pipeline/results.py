@@ -1,0 +1,118 @@
+"""What an experiment leaves behind: the one document that reports are made from.
+
+``runs/experiments/<name>/results.json`` holds an :class:`ExperimentResults`. Paths in it are absolute. The report reads
+nothing else: neither a dataset nor a configuration.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from fusion_det.files import write_text
+
+SCHEMA_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MethodInfo(_Frozen):
+    """A column of the table: the card's facts plus where this experiment's weights came from."""
+
+    name: str
+    label: str
+    abbreviation: str
+    title: str = ""
+    authors: str = ""
+    venue: str = ""
+    year: int | None = None
+    family: str
+    color: Literal["luma", "rgb"]
+    weights: str = "none needed"
+    trained_on: tuple[str, ...] = ()
+    contaminated: bool = False
+    """True when its weights have seen images of this experiment's test split (or may have: same dataset, ids unknown)."""
+    table_vi: float | None = None
+    order: int = 1000
+    notes: str = ""
+    seconds_per_pair: float | None = None
+    images: Path | None = None
+    """Folder of fused images, ``STEM.png``; None if fusing failed."""
+
+
+class MethodRun(_Frozen):
+    """One (method, detector seed)."""
+
+    method: str
+    seed: int
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    """For a failed run: one line, then how to mend it."""
+    detections: dict[str, Path] = Field(default_factory=dict)
+    """Split ("val", "test") → COCO results JSON: list of {image_id: stem, category_id: 1-based class index,
+    bbox: [x, y, w, h] pixels, score}."""
+    metrics: dict[str, Any] = Field(default_factory=dict)
+    """As :func:`fusion_det.detection.evaluate.evaluate` returns them for the test split; see its docstring."""
+    training_curve: Path | None = None
+    """CSV with columns epoch, mAP50, mAP50_95, precision, recall, box_loss, cls_loss, dfl_loss, val_box_loss, … (fractions)."""
+    best_epoch: int | None = None
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """Stage → wall seconds ("train", "detect")."""
+
+
+class SplitInfo(_Frozen):
+    """Which images are in train, val and test; rows of different digests never meet in one table."""
+
+    name: str
+    seed: int | None
+    digest: str
+    counts: dict[str, int]
+    """Split → number of images."""
+    boxes: dict[str, dict[str, int]]
+    """Split → class name → number of boxes."""
+    leakage: dict[str, float] = Field(default_factory=dict)
+    """"neighbour" and "run": share (0–1) of test frames whose neighbouring id / capture run is in train."""
+
+
+class DatasetInfo(_Frozen):
+    name: str
+    root: Path
+    synthetic: bool
+    """True for the demo: every table, figure and page is stamped "demo"."""
+    classes: tuple[str, ...]
+    pairs: int
+    labelled: int
+    content_digest: str
+    limit: int | None = None
+    conditions: dict[str, str] = Field(default_factory=dict)
+    """Stem → condition, for the stems of the test split that have one."""
+
+
+class ExperimentResults(_Frozen):
+    schema_version: int = SCHEMA_VERSION
+    experiment: str
+    title: str
+    dataset: DatasetInfo
+    split: SplitInfo
+    ground_truth: dict[str, Path]
+    """Split → COCO ground-truth JSON (image ``id`` = stem, ``file_name`` = STEM.png; category ids 1-based in class order)."""
+    methods: tuple[MethodInfo, ...]
+    """In table order."""
+    runs: tuple[MethodRun, ...]
+    detector: dict[str, Any]
+    """The detector's settings: model, weights, epochs, imgsz, batch, …, plus what was really built ("yolov5su")."""
+    report: dict[str, Any] = Field(default_factory=dict)
+    """The report's settings: fixed overlay ids, number of disagreement rows, confidence threshold."""
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """command, started, finished, commit, versions{library: version}, device, hostname, seconds{stage: s}, seeds."""
+
+    def save(self, path: Path) -> None:
+        write_text(path, self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> ExperimentResults:
+        return cls.model_validate_json(path.read_text(encoding="utf-8"))
