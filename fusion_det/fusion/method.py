@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from fusion_det.errors import MethodError
+
 if TYPE_CHECKING:
     import torch
     from torch import nn
@@ -41,6 +43,7 @@ class MethodCard:
     min_size: smaller images are padded up to it. weights: None for methods that learn nothing.
     table_vi: this method's mAP@50 in percent in Table VI of the S4Fusion paper, if it is there.
     order: position in tables (controls first, then as the paper prints them, then the project's own).
+    configs: names of the network's variants, the default one first; the factory of a method that has some takes ``config=NAME``.
     notes: deviations from the published procedure that a reader of a table must know.
     """
 
@@ -75,6 +78,19 @@ class FusionMethod(ABC):
     """False for a network built with ``weights=None``; the runner refuses to fuse with it."""
     weights_file: Path | None = None
 
+    def load_weights(self, file: Path) -> None:
+        """Load a checkpoint into ``network``, strictly. Learned methods (``card.weights`` is not None) override it.
+
+        Raises:
+            MethodError: ``file`` is not this method's checkpoint; the message says what differs.
+        """
+        raise MethodError(f"{self.card.name} learns nothing and takes no weights, so {file} cannot be loaded into it")
+
+    def to(self, device: torch.device | str) -> None:
+        """Move everything ``fuse`` needs to ``device`` and put the network into evaluation mode."""
+        if self.network is not None:
+            self.network.to(device).eval()
+
     @abstractmethod
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         """Fuse a batch.
@@ -84,5 +100,6 @@ class FusionMethod(ABC):
             vi: (B,1,H,W) luma if ``card.fuses == "luma"``, else (B,3,H,W) RGB; float in [0,1], same B, H, W, device and dtype.
 
         Returns:
-            (B,1,H,W) luma or (B,3,H,W) RGB as declared, nominally in [0,1] (the runner clips).
+            (B,1,H,W) luma or (B,3,H,W) RGB as declared, nominally in [0,1] (the runner clips). What is returned for one
+            pair does not depend on the other pairs of the batch, and is the same every time.
         """

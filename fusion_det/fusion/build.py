@@ -1,0 +1,118 @@
+"""From a name to a method that is ready to fuse, and to what is known of it before that."""
+
+from __future__ import annotations
+
+from fusion_det.errors import ConfigError, MethodError
+from fusion_det.fusion.external import ExternalImages, external_card
+from fusion_det.fusion.method import FusionMethod, MethodCard
+from fusion_det.fusion.registry import Registration, default_registry
+from fusion_det.fusion.spec import MethodSpec
+from fusion_det.fusion.weights import WeightsChoice, find_weights, require_weights, weights_places
+
+
+def list_cards() -> list[MethodCard]:
+    """Cards of all registered methods, in table order. Does not import torch."""
+    return default_registry().cards()
+
+
+def get_card(method: str | MethodSpec) -> MethodCard:
+    """The card of a method, or one made for a ``NAME=FOLDER``. MethodError for an unknown name."""
+    if isinstance(method, MethodSpec) and method.folder is not None:
+        return external_card(method)
+    return default_registry().get(_name(method)).card
+
+
+def build_method(
+    method: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None, device: str = "cpu"
+) -> FusionMethod | ExternalImages:
+    """Build a method, load its weights and move it to a device.
+
+    Args:
+        method: a registered name, or a spec; a spec with a folder gives the reader of its images.
+        weights: for learned methods: "auto" finds the published file, a path names a file, None leaves the network
+            untrained (for tests and training; the runner refuses to fuse with it). Methods that learn nothing take
+            "auto" and None.
+        config: one of ``card.configs``; None for the first of them.
+        device: "cpu", "cuda", "cuda:1", "mps" or "auto".
+
+    Raises:
+        MethodError: unknown name or config, or weights that are missing or wrong.
+        ConfigError: a device this machine does not have.
+    """
+    if isinstance(method, MethodSpec) and method.folder is not None:
+        return ExternalImages(external_card(method), method.folder)
+    entry = default_registry().get(_name(method))
+    chosen = check_config(entry.card, config)
+    file = None
+    if weights is not None and (entry.card.weights is not None or weights != "auto"):
+        file = require_weights(entry.card, weights)
+    built = _construct(entry, chosen)
+    if entry.card.weights is not None:
+        built.trained = False
+    if file is not None:
+        built.load_weights(file)
+        built.trained, built.weights_file = True, file
+    built.to(resolve_device(device))
+    return built
+
+
+def check_config(card: MethodCard, config: str | None) -> str | None:
+    """The config's full name (None for a method without any). MethodError if there is no such config."""
+    if config is None:
+        return card.configs[0] if card.configs else None
+    if config not in card.configs:
+        raise MethodError(
+            f"{card.name} has no configuration {config!r}; it has {', '.join(card.configs) or 'none to choose from'}"
+        )
+    return config
+
+
+def _construct(entry: Registration, config: str | None) -> FusionMethod:
+    built = entry.factory() if config is None else entry.factory(config=config)
+    if not isinstance(built, FusionMethod):
+        raise MethodError(
+            f"{entry.module}.{entry.factory.__qualname__} made a {type(built).__name__}; a method is a "
+            "fusion_det.fusion.FusionMethod"
+        )
+    if getattr(built, "card", None) != entry.card:
+        built.card = entry.card
+    return built
+
+
+def weights_status(spec: str | MethodSpec, weights: WeightsChoice = "auto") -> tuple[bool, str]:
+    """Whether a method can fuse, and one line that says why (or where its weights are looked for). Reads no weights."""
+    card = get_card(spec)
+    if isinstance(spec, MethodSpec) and spec.folder is not None:
+        return spec.folder.is_dir(), f"images in {spec.folder}"
+    if card.weights is None:
+        return True, "none needed"
+    file = find_weights(card, weights)
+    if file is not None:
+        return True, str(file)
+    if weights != "auto":
+        return False, "untrained" if weights is None else f"{weights} is missing"
+    return False, "missing: " + " or ".join(map(str, weights_places(card)))
+
+
+def resolve_device(device: str) -> str:
+    """A device this machine has: "auto" is the first of cuda, mps, cpu. ConfigError for one it does not have."""
+    import torch
+
+    has = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if device == "auto":
+        return next(kind for kind, there in has.items() if there)
+    kind, _, index = device.partition(":")
+    if not has.get(kind, False) or (index and not index.isdecimal()):
+        raise ConfigError(
+            f"--device {device}: this machine has {', '.join(kind for kind, there in has.items() if there)}; use one of "
+            "them, or auto"
+        )
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"--device {device}: this machine has {torch.cuda.device_count()} CUDA device(s), from cuda:0"
+        )
+    return device
+
+
+def _name(method: str | MethodSpec) -> str:
+    return method.name if isinstance(method, MethodSpec) else method

@@ -1,0 +1,88 @@
+"""What the runner does to the pixels around a method: colour, padding, exact size, range, 8 bits.
+
+The same for every method, so that a difference between two rows of a table is a difference between two methods.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+
+from fusion_det.data.color import luma, rgb_to_ycbcr, ycbcr_to_rgb
+from fusion_det.errors import MethodError
+from fusion_det.fusion.filters import extend
+from fusion_det.fusion.method import FusionMethod, MethodCard
+
+Color = Literal["ycbcr", "gray"]
+
+
+def padded_size(size: int, card: MethodCard) -> int:
+    """The smallest multiple of ``card.size_multiple`` that is at least ``size`` and ``card.min_size``."""
+    wanted = max(size, card.min_size)
+    return -(-wanted // card.size_multiple) * card.size_multiple
+
+
+def pad_for(card: MethodCard, image: torch.Tensor) -> torch.Tensor:
+    """Pad (B,C,H,W) at the right and the bottom to a size the method accepts, in the card's padding mode."""
+    height, width = image.shape[-2:]
+    margins = (0, padded_size(width, card) - width, 0, padded_size(height, card) - height)
+    return extend(image, margins, card.padding)
+
+
+def fuse_frames(
+    method: FusionMethod, ir: torch.Tensor, vi: torch.Tensor, color: Color, stems: Sequence[str] = ()
+) -> torch.Tensor:
+    """Fuse a batch of pairs into 8-bit images of exactly their size.
+
+    A method that fuses luma gets the BT.601 luma of ``vi``; with ``color="ycbcr"`` its result is joined with the chroma
+    of ``vi``. A method that fuses RGB gets and returns colour. ``color="gray"`` gives the fused luma, or the luma of the
+    fused colour image. Values outside [0, 1] are clipped after the colour conversion; then 255·x is rounded half up.
+
+    Args:
+        ir: (B,1,H,W), vi: (B,3,H,W), float in [0,1], on the method's device. stems: of the batch, for error messages.
+
+    Returns:
+        uint8 (B,H,W,3) RGB for "ycbcr", (B,H,W) for "gray".
+
+    Raises:
+        MethodError: the method returned another shape than its card declares, not floats, or values that are not finite.
+    """
+    card = method.card
+    height, width = vi.shape[-2:]
+    ycbcr = rgb_to_ycbcr(vi) if card.fuses == "luma" else None
+    visible = vi if ycbcr is None else ycbcr[:, :1]
+    padded_ir, padded_vi = pad_for(card, ir), pad_for(card, visible)
+    fused = method.fuse(padded_ir, padded_vi)
+    check_fused(fused, tuple(padded_vi.shape), card, stems)
+    fused = fused[..., :height, :width].to(vi.dtype)
+    if color == "ycbcr" and ycbcr is not None:
+        fused = ycbcr_to_rgb(torch.cat((fused, ycbcr[:, 1:]), dim=1))
+    elif color == "gray" and card.fuses == "rgb":
+        fused = luma(fused)
+    eight_bit = to_eight_bit(fused)
+    return eight_bit[:, 0] if color == "gray" else eight_bit.permute(0, 2, 3, 1).contiguous()
+
+
+def to_eight_bit(image: torch.Tensor) -> torch.Tensor:
+    """Clip [0,1] floats and round 255·x half up to uint8; exact for every value that came from 8 bits."""
+    return image.mul(255).add_(0.5).floor_().clamp_(0, 255).to(torch.uint8)
+
+
+def check_fused(fused: torch.Tensor, expected: tuple[int, ...], card: MethodCard, stems: Sequence[str]) -> None:
+    """Raise MethodError unless ``fused`` is a finite floating-point tensor of the ``expected`` shape."""
+    batch = f" for {', '.join(stems)}" if stems else ""
+    if not isinstance(fused, torch.Tensor) or not fused.is_floating_point() or tuple(fused.shape) != expected:
+        got = f"{fused.dtype} {tuple(fused.shape)}" if isinstance(fused, torch.Tensor) else type(fused).__name__
+        raise MethodError(
+            f"fusion method {card.name} returned {got}{batch}; its card (fuses={card.fuses!r}) promises floating point "
+            f"{expected}"
+        )
+    finite = torch.isfinite(fused).flatten(1).all(1).tolist()
+    if not all(finite):
+        bad = [stem for stem, ok in zip(stems, finite, strict=True) if not ok] if stems else []
+        raise MethodError(
+            f"fusion method {card.name} returned NaN or infinite values{' for ' + ', '.join(bad) if bad else ''}; "
+            "its weights or its arithmetic (a reduced precision?) are broken"
+        )

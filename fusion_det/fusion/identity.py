@@ -1,0 +1,136 @@
+"""What a method's images depend on, as data: two equal identities give the same images of the same pairs.
+
+Computed from source files and digests, without importing torch, so that a pipeline knows in milliseconds what is stale.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from fusion_det.errors import MethodError
+from fusion_det.files import digest_file, digest_json
+from fusion_det.fusion.build import check_config
+from fusion_det.fusion.registry import Registration, default_registry
+from fusion_det.fusion.spec import MethodSpec
+from fusion_det.fusion.weights import WeightsChoice, find_weights
+
+SHARED_SOURCES = (
+    "fusion_det.fusion.frame",
+    "fusion_det.fusion.filters",
+    "fusion_det.data.color",
+    "fusion_det.data.images",
+)
+"""Modules that decide the pixels of every method's images: reading, colour, padding, rounding."""
+
+_PACKAGE = "fusion_det"
+
+
+def method_identity(
+    spec: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None
+) -> dict[str, Any]:
+    """Identity of a method as it would fuse now.
+
+    Returns:
+        ``name``; ``code``: sha256 over the method's module or package (an outsider's: its whole top-level package), its
+        declared ``sources`` and ``SHARED_SOURCES``, comments, docstrings and layout left out; ``weights``: sha256 of the
+        file, None without any; ``config``: its full name or None. For ``NAME=FOLDER`` also ``images``: digest of the
+        images' names, sizes and modification times. (Not of their bytes: hashing 4200 images takes many seconds, and
+        this is asked on every run.)
+
+    Raises:
+        MethodError: unknown method or config.
+    """
+    if isinstance(spec, str):
+        spec = MethodSpec(spec)
+    if spec.folder is not None:
+        shared = (*SHARED_SOURCES, "fusion_det.fusion.external")
+        return {
+            "name": spec.name,
+            "code": _code_digest(shared),
+            "weights": None,
+            "config": None,
+            "images": folder_signature(spec.folder),
+        }
+    entry = default_registry().get(spec.name)
+    file = find_weights(entry.card, weights)
+    return {
+        "name": spec.name,
+        "code": _code_digest((_own_source(entry), *entry.sources, *SHARED_SOURCES)),
+        "weights": None if file is None else _digest_as_of(file, *_stamp(file)),
+        "config": check_config(entry.card, config),
+    }
+
+
+def folder_signature(folder: Path) -> str:
+    """sha256 over the (name, size, mtime_ns) of a folder's images, by name. MethodError if it cannot be listed."""
+    from fusion_det.data.images import IMAGE_SUFFIXES
+
+    try:
+        files = [file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES]
+        return digest_json(sorted((file.name, *_stamp(file)) for file in files))
+    except OSError as error:
+        raise MethodError(f"the fused images in {folder} cannot be listed: {error.strerror}") from error
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    status = file.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_as_of(file: Path, size: int, mtime_ns: int) -> str:
+    """sha256 of a file, read once for each state it is seen in (weights can be a gigabyte)."""
+    return digest_file(file)
+
+
+def _own_source(entry: Registration) -> str:
+    """The module (or package) that decides a method's images; for one from outside its whole top-level package."""
+    inside = entry.module.split(".")[0] == _PACKAGE
+    return entry.module if inside else entry.module.split(".")[0]
+
+
+def _code_digest(modules: Iterable[str]) -> str:
+    files = {file: name for module in modules for name, file in _source_files(module)}
+    digests = {name: _meaning_as_of(file, *_stamp(file)) for file, name in files.items()}
+    return digest_json(digests)
+
+
+def _source_files(module: str) -> list[tuple[str, Path]]:
+    """(portable name, file) of a module, or of all of a package."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise MethodError(f"the source of {module} is not to be found, so its fused images cannot be told apart")
+    origin = Path(spec.origin)
+    if spec.submodule_search_locations is None:
+        return [(module, origin)]
+    folder = origin.parent
+    files = sorted(file for file in folder.rglob("*.py") if "__pycache__" not in file.parts)
+    return [(f"{module}/{file.relative_to(folder).as_posix()}", file) for file in files]
+
+
+@functools.lru_cache(maxsize=4096)
+def _meaning_as_of(file: Path, size: int, mtime_ns: int) -> str:
+    return meaning_digest(file.read_bytes())
+
+
+def meaning_digest(source: bytes) -> str:
+    """sha256 of what Python code means: its syntax tree without docstrings, so comments and layout do not count.
+
+    Anything that is not Python (a compiled module) counts byte by byte.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):
+        return hashlib.sha256(source).hexdigest()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
+            node
+        ):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -1,0 +1,285 @@
+"""From pairs on disk to fused images on disk, with the device kept busy between them.
+
+Threads read ahead, the calling thread fuses, other threads encode and write; all queues are short, so memory does not grow
+with the data set. What happens to the pixels is in :mod:`fusion_det.fusion.frame`.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusion_det.data.images import load_pair
+from fusion_det.data.pair import Pair, PairRecord
+from fusion_det.errors import ConfigError, MethodError, StageError
+from fusion_det.fusion.external import ExternalImages
+from fusion_det.fusion.method import FusionMethod
+from fusion_det.fusion.png import is_whole_png, sweep, write_png
+from fusion_det.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from fusion_det.fusion.frame import Color
+
+COLORS = ("ycbcr", "gray")
+
+
+@dataclass(frozen=True)
+class FusionSummary:
+    """What one run of the runner did.
+
+    written, skipped: images made now, and images that were there. seconds: wall time of everything.
+    fuse_seconds: time inside the method and the colour conversion around it, without reading and writing.
+    """
+
+    written: int
+    skipped: int
+    seconds: float
+    fuse_seconds: float
+    bytes_written: int
+
+    @property
+    def seconds_per_pair(self) -> float | None:
+        """``fuse_seconds`` per image; None when nothing was fused."""
+        return self.fuse_seconds / self.written if self.written else None
+
+
+class FusionRunner:
+    """Fuses pairs with one method into ``OUT/STEM.png``.
+
+    Args:
+        method: from :func:`fusion_det.fusion.build_method`; already on ``device``.
+        color: "ycbcr" writes RGB images, "gray" writes grey ones; see :func:`fusion_det.fusion.frame.fuse_frames`.
+        device: where the pairs are put for the method: "cpu", "cuda", "mps".
+        batch_size: pairs of one size fused at once.
+        workers: threads that read, and as many that write.
+
+    Raises:
+        MethodError: the method's network has no trained weights. ConfigError: an option out of range.
+    """
+
+    def __init__(
+        self,
+        method: FusionMethod | ExternalImages,
+        color: Color = "ycbcr",
+        device: str = "cpu",
+        batch_size: int = 1,
+        workers: int = 2,
+    ) -> None:
+        if color not in COLORS:
+            raise ConfigError(f"--color {color}: use {' or '.join(COLORS)}")
+        if batch_size < 1 or workers < 1:
+            raise ConfigError(f"--batch-size {batch_size}, --workers {workers}: both are at least 1")
+        if isinstance(method, FusionMethod) and not method.trained:
+            raise MethodError(
+                f"{method.card.name} has no trained weights, and random ones are never used for fused images; build it "
+                f"with weights='auto' or a file (--weights {method.card.name}=FILE)"
+            )
+        self.method, self.color, self.device = method, color, device
+        self.batch_size, self.workers = batch_size, workers
+
+    def run(self, records: Sequence[PairRecord], out: Path, progress: Progress | None = None) -> FusionSummary:
+        """Write the fused image of every record that has none yet.
+
+        An image is there if ``OUT/STEM.png`` is a whole PNG of the right size and kind, not older than its sources. It
+        appears under that name only when it is whole, whatever kills the process. ``out`` must hold the images of one
+        method: a picture does not say which method made it.
+
+        Raises:
+            MethodError: the method returned something that is not an image, or ran out of memory; external images are
+                missing or do not fit (before anything is written).
+            DatasetError: a source has become unreadable. StageError: the disk is full.
+            ConfigError: ``out`` cannot be written.
+        """
+        shown = progress or NoProgress()
+        started = time.perf_counter()
+        queue = _WriteQueue(self.workers, self.workers + self.batch_size, shown)
+        todo: list[PairRecord] = []
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            sweep(out)
+            todo = [record for record in records if not self._is_done(record, out)]
+            work = self._copy if isinstance(self.method, ExternalImages) else self._fuse
+            fuse_seconds = work(todo, out, queue, shown, len(records)) if todo else 0.0
+        except OSError as error:
+            raise _explained(error, out, todo[queue.written :], queue) from error
+        return FusionSummary(
+            written=queue.written,
+            skipped=len(records) - len(todo),
+            seconds=time.perf_counter() - started,
+            fuse_seconds=fuse_seconds,
+            bytes_written=queue.bytes_written,
+        )
+
+    def _is_done(self, record: PairRecord, out: Path) -> bool:
+        if isinstance(self.method, ExternalImages):
+            sources = [self.method.files[record.stem]] if record.stem in self.method.files else []
+        else:
+            sources = [record.ir, record.vi]
+        # A source that is gone cannot be newer; whoever reads it will say that it is gone.
+        newest = max((source.stat().st_mtime_ns for source in sources if source.exists()), default=0)
+        return is_whole_png(
+            out / f"{record.stem}.png",
+            record.width,
+            record.height,
+            gray=self.color == "gray",
+            newer_than=newest,
+        )
+
+    def _fuse(self, todo: list[PairRecord], out: Path, queue: _WriteQueue, progress: Progress, total: int) -> float:
+        progress.start(f"fusing {self.method.card.name}", total, done=total - len(todo))
+        seconds = 0.0
+        with queue, _PairReader(group_by_size(todo, self.batch_size), self.workers) as reader:
+            for batch, pairs in reader:
+                began = time.perf_counter()
+                images = self._fuse_batch(pairs)
+                seconds += time.perf_counter() - began
+                for record, image in zip(batch, images, strict=True):
+                    queue.submit(functools.partial(write_png, image, out / f"{record.stem}.png"))
+        progress.finish()
+        return seconds
+
+    def _fuse_batch(self, pairs: Sequence[Pair]) -> np.ndarray:
+        """uint8 (B,H,W,3) or (B,H,W) on the CPU."""
+        import torch
+
+        from fusion_det.fusion.frame import fuse_frames
+
+        if isinstance(self.method, ExternalImages):  # for the type checker; run() sends these elsewhere
+            raise TypeError("external images are copied, not fused")
+        stems = [pair.stem for pair in pairs]
+        try:
+            with torch.no_grad():
+                ir = torch.stack([pair.ir for pair in pairs]).to(self.device)
+                vi = torch.stack([pair.vi for pair in pairs]).to(self.device)
+                return fuse_frames(self.method, ir, vi, self.color, stems).cpu().numpy()
+        except torch.OutOfMemoryError as error:
+            raise MethodError(
+                f"fusion method {self.method.card.name} ran out of {self.device} memory on {len(pairs)} pair(s) of "
+                f"{pairs[0].vi.shape[-1]}×{pairs[0].vi.shape[-2]}; use a smaller --batch-size or --device cpu"
+            ) from error
+        except Exception as error:
+            error.add_note(f"while fusing {', '.join(stems)} with {self.method.card.name}")
+            raise
+
+    def _copy(self, todo: list[PairRecord], out: Path, queue: _WriteQueue, progress: Progress, total: int) -> float:
+        method = self.method
+        if not isinstance(method, ExternalImages):
+            raise TypeError("only external images are copied")
+        files = method.check(todo, self.workers, progress)
+        progress.start(f"copying {method.card.name}", total, done=total - len(todo))
+
+        def convert(file: Path, target: Path) -> int:
+            return write_png(method.read(file, gray=self.color == "gray"), target)
+
+        with queue:
+            for record in todo:
+                queue.submit(functools.partial(convert, files[record.stem], out / f"{record.stem}.png"))
+        progress.finish()
+        return 0.0
+
+
+def group_by_size(records: Iterable[PairRecord], batch_size: int) -> list[list[PairRecord]]:
+    """Batches of at most ``batch_size`` records of one size, in the order in which each batch is first begun."""
+    batches: list[list[PairRecord]] = []
+    open_batches: dict[tuple[int, int], list[PairRecord]] = {}
+    for record in records:
+        size = (record.height, record.width)
+        batch = open_batches.get(size)
+        if batch is None or len(batch) == batch_size:
+            batch = open_batches[size] = []
+            batches.append(batch)
+        batch.append(record)
+    return batches
+
+
+class _PairReader:
+    """Iterates over (batch, its pairs), reading a few batches ahead in threads."""
+
+    def __init__(self, batches: Sequence[list[PairRecord]], workers: int) -> None:
+        self._batches = iter(batches)
+        longest = max(map(len, batches), default=1)
+        self._ahead = 1 + -(-workers // longest)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
+        self._reading: deque[tuple[list[PairRecord], list[Future[Pair]]]] = deque()
+
+    def __enter__(self) -> _PairReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def __iter__(self) -> Iterator[tuple[list[PairRecord], list[Pair]]]:
+        self._fill()
+        while self._reading:
+            batch, futures = self._reading.popleft()
+            pairs = [future.result() for future in futures]
+            self._fill()
+            yield batch, pairs
+
+    def _fill(self) -> None:
+        while len(self._reading) < self._ahead:
+            batch = next(self._batches, None)
+            if batch is None:
+                return
+            self._reading.append((batch, [self._pool.submit(load_pair, record) for record in batch]))
+
+
+class _WriteQueue:
+    """Encodes and writes images in threads; ``submit`` waits while ``limit`` of them are under way.
+
+    Leaving the ``with`` block waits for all of them; leaving it by an error (an interrupt, say) waits only for those
+    already begun.
+    """
+
+    def __init__(self, workers: int, limit: int, progress: Progress) -> None:
+        self._limit, self._progress = limit, progress
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="write")
+        self._writing: deque[Future[int]] = deque()
+        self.written = 0
+        self.bytes_written = 0
+
+    def __enter__(self) -> _WriteQueue:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            while kind is None and self._writing:
+                self._finish_one()
+        finally:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def submit(self, job: Callable[[], int]) -> None:
+        while len(self._writing) >= self._limit:
+            self._finish_one()
+        self._writing.append(self._pool.submit(job))
+
+    def _finish_one(self) -> None:
+        self.bytes_written += self._writing.popleft().result()
+        self.written += 1
+        self._progress.advance()
+
+
+def _explained(error: OSError, out: Path, left: Sequence[PairRecord], queue: _WriteQueue) -> Exception:
+    """An error that says what to do about a full or forbidden disk; any other is returned as it is."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        # A fused photograph takes about half of its raw size.
+        guess = sum(record.width * record.height * 3 // 2 for record in left)
+        need = queue.bytes_written // queue.written * len(left) if queue.written else guess
+        free = shutil.disk_usage(out).free if out.exists() else 0
+        return StageError(
+            f"the disk of {out} is full: {len(left)} more images need about {need / 1e6:.0f} MB, {free / 1e6:.0f} MB are "
+            f"free. Make room and run the same command again: it continues after the {queue.written} images just written."
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        return ConfigError(f"the fused images cannot be written to {out}: {error.strerror}; choose another folder")
+    return error
