@@ -64,6 +64,4 @@ def _stack(first: torch.Tensor, second: torch.Tensor, third: torch.Tensor) -> to
 
 def _check_three_channels(image: torch.Tensor, function: str) -> None:
     if image.ndim != 4 or image.shape[1] != 3 or not image.is_floating_point():
-        raise ValueError(
-            f"{function} wants a floating-point (B,3,H,W) tensor, got {image.dtype} {tuple(image.shape)}"
-        )
+        raise ValueError(f"{function} wants a floating-point (B,3,H,W) tensor, got {image.dtype} {tuple(image.shape)}")
