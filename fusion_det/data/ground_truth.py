@@ -13,7 +13,8 @@ def coco_ground_truth(dataset: PairDataset, stems: Sequence[str]) -> dict[str, A
     """COCO detection ground truth of these stems, in this order.
 
     Image ``id`` is the stem, ``file_name`` STEM.png; category ids are 1-based in the order of the dataset's classes; boxes
-    are [x, y, width, height] in pixels, as precise as they were read; ``condition`` is day/night/… or null.
+    are [x, y, width, height] in pixels, as precise as they were read; ``condition`` (day/night/…) and ``run`` (capture run)
+    are null where unknown.
 
     Raises:
         DatasetError: a stem without boxes (unannotated is not empty).
@@ -31,6 +32,7 @@ def coco_ground_truth(dataset: PairDataset, stems: Sequence[str]) -> dict[str, A
                 "width": record.width,
                 "height": record.height,
                 "condition": record.condition,
+                "run": record.run,
             }
         )
         if record.boxes is None:

@@ -51,6 +51,8 @@ class PairRecord:
     boxes: Boxes | None = None
     condition: str | None = None
     run: str | None = None
+    content: str = ""
+    """Digest of both images' bytes."""
 
 
 @dataclass(frozen=True, eq=False)

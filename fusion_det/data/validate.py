@@ -26,12 +26,12 @@ def build_dataset(listing: Listing, *, limit: int | None, cache_dir: Path | None
     pairs = _limited(listing, limit)
     problems = listing.problems
     cache = FactsCache.load(cache_dir, listing.root)
-    files = [file for _, ir, vi in pairs for file in (ir.absolute(), vi.absolute())]
+    files = [file for _, ir, vi in pairs for file in (ir, vi)]
     facts = gather_facts(files, cache, progress, problems)
     records: list[PairRecord] = []
     contents: list[object] = []
     for stem, ir, vi in pairs:
-        infrared, visible = facts.get(ir.absolute()), facts.get(vi.absolute())
+        infrared, visible = facts.get(ir), facts.get(vi)
         annotation = listing.annotations.get(stem)
         size = _agreed_size(infrared, visible, ir, vi, annotation, problems)
         if size is None or infrared is None or visible is None:
@@ -41,7 +41,8 @@ def build_dataset(listing: Listing, *, limit: int | None, cache_dir: Path | None
             validated_boxes(annotation, width, height, listing.classes, problems) if annotation is not None else None
         )
         condition, run = listing.conditions.get(stem), listing.runs.get(stem)
-        records.append(PairRecord(stem, ir.absolute(), vi.absolute(), width, height, boxes, condition, run))
+        content = digest_json([infrared.sha256, visible.sha256])
+        records.append(PairRecord(stem, ir, vi, width, height, boxes, condition, run, content))
         contents.append([stem, infrared.sha256, visible.sha256, boxes_content(boxes), condition, run])
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
@@ -72,12 +73,13 @@ def boxes_content(boxes: Boxes | None) -> list[list[float]] | None:
 
 
 def _limited(listing: Listing, limit: int | None) -> list[tuple[str, Path, Path]]:
+    pairs = [(stem, ir.absolute(), vi.absolute()) for stem, ir, vi in listing.pairs]
     if limit is None:
-        return listing.pairs
+        return pairs
     if limit < 1:
         raise DatasetError(f"A limit of {limit} pairs leaves nothing.", cure="Use --limit 1 or more.")
-    labelled = [pair for pair in listing.pairs if pair[0] in listing.annotations]
-    return (labelled or listing.pairs)[:limit]
+    labelled = [pair for pair in pairs if pair[0] in listing.annotations]
+    return (labelled or pairs)[:limit]
 
 
 def _agreed_size(
