@@ -1,0 +1,333 @@
+"""Drawing what methods found: one panel a method, found / false / missed told apart by colour, line and word."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from fusion_det.errors import ConfigError
+from fusion_det.report.scenes import IOU, Objects, Panel, Scene
+
+PANEL_WIDTH = 900
+"""Small images are enlarged by an integer factor until they are about this wide (pixels), so that labels are legible."""
+IOU_TEXT = f"found means overlap (IoU) of at least {IOU:g} with an object of that class, each object once"
+GAP = 6
+PAPER = (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one kind of box is drawn. dash: lengths of line and gap in line widths, () for solid."""
+
+    name: str
+    color: tuple[int, int, int]
+    dash: tuple[float, ...]
+    prefix: str
+
+
+# Okabe and Ito's sky blue, vermillion and yellow: apart for all common kinds of colour blindness, and in lightness too.
+HIT = Style("found", (86, 190, 245), (), "")
+FALSE = Style("false", (255, 96, 40), (6, 2, 1.2, 2), "false ")
+MISS = Style("missed", (250, 232, 60), (2.2, 1.8), "missed ")
+TRUTH = Style("ground truth", (255, 255, 255), (), "")
+ZOOM = Style("zoomed", (240, 150, 220), (), "")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box to draw: xyxy pixels of the original image, and its text."""
+
+    xyxy: tuple[float, float, float, float]
+    style: Style
+    text: str
+
+
+@dataclass(frozen=True, eq=False)
+class Drawn:
+    """A finished panel. ``caption``: what it shows, in words ("found 3 of 4, 1 false")."""
+
+    key: str
+    title: str
+    caption: str
+    image: Image.Image
+
+
+def images_present(scene: Scene) -> bool:
+    """Are the fused images of all its panels still there?"""
+    return all(_fused(panel, scene.stem).is_file() for panel in scene.panels)
+
+
+def draw_scene(scene: Scene, classes: Sequence[str]) -> list[Drawn]:
+    """The ground truth, then every method's detections on its own fused image.
+
+    The ground truth lies on the visible image where that was run, else on the first method's.
+    """
+    sources = {panel.method.info.name: _fused(panel, scene.stem) for panel in scene.panels}
+    background = sources.get("vi") or next(iter(sources.values()))
+    with Image.open(background) as image:
+        crops = zoom_regions(scene, image.size)
+    truth_marks = [Mark(_box(b), TRUTH, classes[k]) for b, k in zip(scene.truth.xyxy, scene.truth.labels, strict=True)]
+    count = len(scene.truth)
+    drawn = [
+        Drawn(
+            "truth",
+            "Ground truth",
+            f"{count} object{'s' if count != 1 else ''}",
+            draw_panel(background, truth_marks, crops),
+        )
+    ]
+    for panel in scene.panels:
+        path = sources[panel.method.info.name]
+        marks = panel_marks(panel, scene.truth, classes)
+        drawn.append(
+            Drawn(panel.method.info.name, panel.method.info.label, describe(panel), draw_panel(path, marks, crops))
+        )
+    return drawn
+
+
+def describe(panel: Panel) -> str:
+    """ "found 3 of 4, 1 false"."""
+    false = panel.false_positives
+    return f"found {panel.hits} of {panel.objects}, {false or 'none'} false"
+
+
+def panel_marks(panel: Panel, truth: Objects, classes: Sequence[str]) -> list[Mark]:
+    """Misses first, then false positives, then hits, so that what was found lies on top."""
+    found = panel.found
+    missed = sorted(set(range(len(truth))) - set(panel.matched.tolist()))
+    marks = [Mark(_box(truth.xyxy[i]), MISS, f"missed {classes[truth.labels[i]]}") for i in missed]
+    for style, chosen in ((FALSE, panel.matched < 0), (HIT, panel.matched >= 0)):
+        for j in np.flatnonzero(chosen):
+            text = f"{style.prefix}{classes[found.labels[j]]} {found.scores[j]:.2f}".replace(" 0.", " .")
+            marks.append(Mark(_box(found.xyxy[j]), style, text))
+    return marks
+
+
+def zoom_regions(scene: Scene, size: tuple[int, int], count: int = 2) -> list[tuple[int, int, int, int]]:
+    """Up to ``count`` regions (x0, y0, x1, y1; 4:3, inside the image) that tell the methods apart.
+
+    First around the object on which methods are most divided (the smallest of those), then, outside the first, the
+    next one. Where all agree on every object, around the smallest ones.
+    """
+    share = scene.finders() / max(1, len(scene.panels))
+    area = np.prod(scene.truth.xyxy[:, 2:] - scene.truth.xyxy[:, :2], axis=1)
+    regions: list[tuple[int, int, int, int]] = []
+    for i in np.lexsort((area, -(share * (1 - share)).round(6))):
+        x, y = (scene.truth.xyxy[i, :2] + scene.truth.xyxy[i, 2:]) / 2
+        if not any(x0 <= x <= x1 and y0 <= y <= y1 for x0, y0, x1, y1 in regions):
+            regions.append(_region(scene.truth.xyxy[i], size))
+        if len(regions) == count:
+            break
+    return regions
+
+
+def draw_panel(path: Path, marks: Sequence[Mark], crops: Sequence[tuple[int, int, int, int]]) -> Image.Image:
+    """The image with its boxes and, below it, the zoomed regions with theirs."""
+    with Image.open(path) as opened:
+        image = opened.convert("RGB")
+    factor = max(1, round(PANEL_WIDTH / image.width))
+    canvas = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    line = max(2, round(canvas.width / 320))
+    draw = ImageDraw.Draw(canvas)
+    _draw_boxes(draw, marks, factor, (0, 0), line)
+    for number, crop in enumerate(crops, 1):
+        _draw_zoom_frame(draw, crop, factor, line, number)
+    _draw_labels(draw, marks, factor, canvas.size)
+    return _with_crops(canvas, image, marks, crops, line) if crops else canvas
+
+
+def contact_sheet(scene: Scene, drawn: Sequence[Drawn], caption: str, stamp: str) -> Image.Image:
+    """All panels of a scene in one picture for a slide or a paper, with titles, the legend and the caption below."""
+    columns = min(range(3, 7), key=lambda n: (-len(drawn) % n, abs(n - 4)))
+    width = 640
+    panels = [
+        d.image.resize((width, round(d.image.height * width / d.image.width)), Image.Resampling.LANCZOS) for d in drawn
+    ]
+    head, font, small = 30, _font(21), _font(16)
+    height = max(p.height for p in panels) + head + GAP
+    rows = -(-len(panels) // columns)
+    total = columns * width + (columns - 1) * GAP
+    lines = _wrap(f"{stamp + '. ' if stamp else ''}{caption}", small, total - 2 * GAP)
+    foot = 34 + 22 * len(lines)
+    sheet = Image.new("RGB", (total, rows * height + foot), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for i, (panel, item) in enumerate(zip(panels, drawn, strict=True)):
+        x, y = i % columns * (width + GAP), i // columns * height
+        draw.text((x + 4, y + 3), item.title, fill=(0, 0, 0), font=font)
+        draw.text((x + width - 4, y + 7), item.caption, fill=(70, 70, 70), font=small, anchor="ra")
+        if stamp:
+            draw.text((x + width // 2, y + 7), stamp, fill=(190, 30, 30), font=small, anchor="ma")
+        sheet.paste(panel, (x, y + head))
+    _draw_legend(draw, (GAP, rows * height + 6), small)
+    for i, text in enumerate(lines):
+        draw.text((GAP, rows * height + 32 + 22 * i), text, fill=(40, 40, 40), font=small)
+    return sheet
+
+
+def _draw_legend(draw: ImageDraw.ImageDraw, origin: tuple[int, int], font: ImageFont.FreeTypeFont) -> None:
+    x, y = origin
+    for style in (HIT, FALSE, MISS):
+        draw.rectangle((x, y, x + 38, y + 20), fill=(90, 90, 90))
+        _dashed_rectangle(draw, (x + 4, y + 4, x + 34, y + 16), style, 3)
+        draw.text((x + 46, y + 1), style.name, fill=(0, 0, 0), font=font)
+        x += 70 + round(font.getlength(style.name))
+
+
+def _with_crops(
+    canvas: Image.Image,
+    image: Image.Image,
+    marks: Sequence[Mark],
+    crops: Sequence[tuple[int, int, int, int]],
+    line: int,
+) -> Image.Image:
+    width = (canvas.width - GAP) // 2
+    height = width * 3 // 4
+    sheet = Image.new("RGB", (canvas.width, canvas.height + GAP + height), PAPER)
+    sheet.paste(canvas, (0, 0))
+    for number, (x0, y0, x1, y1) in enumerate(crops, 1):
+        zoomed = image.resize((width, height), Image.Resampling.BICUBIC, box=(x0, y0, x1, y1))
+        draw = ImageDraw.Draw(zoomed)
+        _draw_boxes(draw, marks, width / (x1 - x0), (x0, y0), line + 1)
+        _badge(draw, (6, 6), str(number), line)
+        sheet.paste(zoomed, ((number - 1) * (width + GAP), canvas.height + GAP))
+    return sheet
+
+
+def _draw_boxes(
+    draw: ImageDraw.ImageDraw, marks: Sequence[Mark], factor: float, origin: tuple[float, float], line: int
+) -> None:
+    for mark in marks:
+        x0, y0, x1, y1 = ((value - origin[i % 2]) * factor for i, value in enumerate(mark.xyxy))
+        _dashed_rectangle(draw, (x0, y0, x1, y1), mark.style, line)
+
+
+def _dashed_rectangle(
+    draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], style: Style, line: int
+) -> None:
+    """The outline in the style's dashes over a dark, slightly wider one, so that it is seen on any background."""
+    x0, y0, x1, y1 = box
+    draw.rectangle((x0 - 1, y0 - 1, max(x0, x1) + 1, max(y0, y1) + 1), outline=(0, 0, 0), width=line + 2)
+    corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1), (x0, y0)]
+    for start, end in itertools.pairwise(corners):
+        for a, b in _dashes(start, end, [d * line for d in style.dash]):
+            left, right = sorted((a[0], b[0]))
+            top, bottom = sorted((a[1], b[1]))
+            if start[1] == end[1]:
+                top = top if start[1] == y0 else top - line + 1
+                draw.rectangle((left, top, right, top + line - 1), fill=style.color)
+            else:
+                left = left if start[0] == x0 else left - line + 1
+                draw.rectangle((left, top, left + line - 1, bottom), fill=style.color)
+
+
+def _dashes(
+    start: tuple[float, float], end: tuple[float, float], pattern: Sequence[float]
+) -> list[tuple[tuple[float, float], tuple[float, float]]]:
+    """Pieces of the segment that are drawn: all of it for no pattern, else alternating line and gap."""
+    length = abs(end[0] - start[0]) + abs(end[1] - start[1])
+    if not pattern or length <= pattern[0]:
+        return [(start, end)]
+    pieces, at, index = [], 0.0, 0
+    direction = ((end[0] - start[0]) / length, (end[1] - start[1]) / length)
+    while at < length:
+        until = min(length, at + pattern[index % len(pattern)])
+        if index % 2 == 0:
+            a, b = ((start[0] + t * direction[0], start[1] + t * direction[1]) for t in (at, until))
+            pieces.append((a, b))
+        at, index = until, index + 1
+    return pieces
+
+
+def _draw_labels(draw: ImageDraw.ImageDraw, marks: Sequence[Mark], factor: float, size: tuple[int, int]) -> None:
+    """Class and confidence on a plate of the box's colour: above the box, else below or inside, where nothing is yet."""
+    font = _font(max(15, round(size[0] / 58)))
+    placed: list[tuple[float, float, float, float]] = []
+    for mark in reversed(marks):
+        width, height = font.getlength(mark.text) + 6, font.size + 4
+        x0, y0, x1, y1 = (v * factor for v in mark.xyxy)
+        places = [
+            (x0, y0 - height),
+            (x0, y1),
+            (x1 - width, y0 - height),
+            (x1 - width, y1),
+            (x1, y0),
+            (x0 - width, y0),
+            (x0, y0),
+        ]
+        plates = [_inside((x, y, x + width, y + height), size) for x, y in places]
+        plate = min(plates, key=lambda p: sum(_overlap(p, other) for other in placed))
+        placed.append(plate)
+        draw.rectangle(plate, fill=mark.style.color, outline=(0, 0, 0))
+        draw.text((plate[0] + 3, (plate[1] + plate[3]) / 2), mark.text, fill=(0, 0, 0), font=font, anchor="lm")
+
+
+def _draw_zoom_frame(
+    draw: ImageDraw.ImageDraw, crop: tuple[int, int, int, int], factor: float, line: int, number: int
+) -> None:
+    x0, y0, x1, y1 = (v * factor for v in crop)
+    draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=ZOOM.color, width=max(1, line - 1))
+    _badge(draw, (x0 + line, y1 - 26 - line), str(number), line)
+
+
+def _badge(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, line: int) -> None:
+    x, y = at
+    draw.rectangle((x, y, x + 20, y + 24), fill=ZOOM.color, outline=(0, 0, 0))
+    draw.text((x + 10, y + 12), text, fill=(0, 0, 0), font=_font(18), anchor="mm")
+
+
+def _region(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """A 4:3 window around a box, three times as large but at least a sixth of the image wide, shifted to lie inside."""
+    width, height = box[2] - box[0], box[3] - box[1]
+    w = max(2.2 * width, 2.2 * height * 4 / 3, size[0] / 6)
+    w = round(min(w, size[0], size[1] * 4 / 3))
+    h = round(w * 3 / 4)
+    x = round(min(max(0, (box[0] + box[2] - w) / 2), size[0] - w))
+    y = round(min(max(0, (box[1] + box[3] - h) / 2), size[1] - h))
+    return x, y, x + w, y + h
+
+
+def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    dx = min(0.0, size[0] - 1 - box[2]) - min(0.0, box[0])
+    dy = min(0.0, size[1] - 1 - box[3]) - min(0.0, box[1])
+    return box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _box(xyxy: np.ndarray) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = (float(v) for v in xyxy)
+    return x0, y0, x1, y1
+
+
+def _fused(panel: Panel, stem: str) -> Path:
+    folder = panel.method.info.images
+    if folder is None:
+        raise ValueError(f"{panel.method.info.name} has no fused images and so no panel")
+    return folder / f"{stem}.png"
+
+
+def _wrap(text: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font.getlength(longer) > width and lines[-1]:
+            lines.append(word)
+        else:
+            lines[-1] = longer
+    return lines
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise ConfigError("Pillow was built without FreeType, so labels cannot be drawn; install Pillow from PyPI.")
+    return font
