@@ -1,16 +1,23 @@
 """Fusion methods: their interface and cards, the registry, their weights, and the runner that feeds them pairs.
 
-Nothing here imports torch until a method is built.
+Importing this package, and listing the methods, imports neither torch nor numpy.
 """
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from fusion_det.fusion.build import build_method, get_card, list_cards, resolve_device, weights_status
 from fusion_det.fusion.external import ExternalImages
 from fusion_det.fusion.identity import method_identity
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
 from fusion_det.fusion.registry import load_method_modules, register_method
-from fusion_det.fusion.runner import FusionRunner, FusionSummary
 from fusion_det.fusion.spec import MethodSpec, expand_methods
 from fusion_det.fusion.weights import parse_weights
+
+if TYPE_CHECKING:
+    from fusion_det.fusion.runner import FusionRunner, FusionSummary
 
 __all__ = [
     "ExternalImages",
@@ -31,3 +38,12 @@ __all__ = [
     "resolve_device",
     "weights_status",
 ]
+
+_LATE = {"FusionRunner": "fusion_det.fusion.runner", "FusionSummary": "fusion_det.fusion.runner"}
+
+
+def __getattr__(name: str) -> Any:
+    """The runner is imported when it is asked for: it needs the readers of images, a listing of methods does not."""
+    if name in _LATE:
+        return getattr(importlib.import_module(_LATE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,9 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fusion_det.data.images import UnusableImageError, inspect_image, read_grey, read_rgb
-from fusion_det.data.layout import list_images
-from fusion_det.data.pair import PairRecord
 from fusion_det.errors import MethodError, Problem
 from fusion_det.fusion.method import MethodCard
 from fusion_det.fusion.spec import MethodSpec
@@ -19,6 +16,8 @@ from fusion_det.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from fusion_det.data.pair import PairRecord
 
 
 def external_card(spec: MethodSpec) -> MethodCard:
@@ -49,6 +48,8 @@ class ExternalImages:
     @cached_property
     def files(self) -> dict[str, Path]:
         """Stem → image file, as the folder was when this was first asked."""
+        from fusion_det.data.layout import list_images
+
         return list_images(self.folder, [])
 
     def check(
@@ -60,6 +61,8 @@ class ExternalImages:
             MethodError: lists every stem without an image, every stem with several, every unreadable image and every one
                 that is not of its pair's size.
         """
+        from fusion_det.data.layout import list_images
+
         doubles: list[Problem] = []
         found = list_images(self.folder, doubles)
         wanted = {record.stem for record in records}
@@ -87,6 +90,7 @@ class ExternalImages:
         """An image as uint8 (H,W,3) RGB, or (H,W) BT.601 luma. DatasetError if it has become unreadable."""
         import torch
 
+        from fusion_det.data.images import read_grey, read_rgb
         from fusion_det.fusion.frame import to_eight_bit
 
         if gray:
@@ -95,6 +99,8 @@ class ExternalImages:
 
 
 def _problem(record: PairRecord, file: Path) -> str | None:
+    from fusion_det.data.images import UnusableImageError, inspect_image
+
     try:
         facts = inspect_image(file)
     except UnusableImageError as error:

@@ -1,0 +1,140 @@
+"""``fusion-det fuse``: fused images of a dataset or of two folders, without any detector."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fusion_det.cli.console import RichProgress, console
+from fusion_det.errors import ConfigError, MethodError
+
+if TYPE_CHECKING:
+    from fusion_det.data.pair import PairDataset
+    from fusion_det.fusion import FusionSummary, MethodSpec
+
+_EXAMPLES = """Examples:
+
+  fusion-det fuse --method gff --ir pairs/ir --vi pairs/vi --out fused
+
+  fusion-det fuse --method laplacian,gff --data m3fd --out fused          (writes fused/laplacian and fused/gff)
+
+  fusion-det fuse --method 'ddfm' --weights ddfm=best.pt --data datasets/m3fd --out fused --device cuda --batch-size 4"""
+
+
+class ColorOption(StrEnum):
+    """What is written: fused luma with the visible image's chroma, or grey images."""
+
+    ycbcr = "ycbcr"
+    gray = "gray"
+
+
+@dataclasses.dataclass(frozen=True)
+class FuseOptions:
+    """How every method of one command fuses."""
+
+    color: ColorOption
+    device: str
+    batch_size: int
+    workers: int
+    overwrite: bool
+
+
+def fuse(
+    method: Annotated[
+        list[str],
+        typer.Option(
+            "--method",
+            "-m",
+            help="Methods: names, globs ('g*'), 'all', or NAME=FOLDER; comma separated or repeated. See fusion-det methods.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for STEM.png; with several methods one folder each below it.")],
+    ir: Annotated[Path | None, typer.Option(help="Folder of infrared images.")] = None,
+    vi: Annotated[Path | None, typer.Option(help="Folder of visible images, with the same stems as --ir.")] = None,
+    data: Annotated[str | None, typer.Option(help="Instead of --ir and --vi: a dataset's name or folder.")] = None,
+    color: Annotated[
+        ColorOption,
+        typer.Option(help="ycbcr: colour, the fused luma with the visible chroma. gray: fused luma alone."),
+    ] = ColorOption.ycbcr,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps, or auto.")] = "auto",
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs of one size that are fused at once.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read, and as many that write.")] = 2,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METHOD=FILE", help="Weights of a learned method, if not in their usual place."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace images in --out that were made in another way.")
+    ] = False,
+    method_module: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Python module or .py file with more methods (repeatable)."),
+    ] = None,
+) -> None:
+    """Fuse the pairs of a dataset, or of two folders, into images of exactly their size.
+
+    Images that are there already are kept, so a run that was interrupted continues.
+    """
+    from fusion_det.fusion import expand_methods, load_method_modules, parse_weights, weights_status
+
+    load_method_modules(method_module or [])
+    specs = expand_methods(method)
+    files = parse_weights(weights or [], [spec.name for spec in specs])
+    status = {spec: weights_status(spec, files.get(spec.name, "auto")) for spec in specs}
+    missing = [f"{spec.name}: {text}" for spec, (ready, text) in status.items() if not ready]
+    if missing:
+        raise MethodError("these methods cannot fuse yet:" + "".join(f"\n  - {line}" for line in missing))
+    options = FuseOptions(color, device, batch_size, workers, overwrite)
+    with RichProgress() as progress:
+        dataset = _open(ir, vi, data, limit, progress)
+        for spec in specs:
+            target = out if len(specs) == 1 else out / spec.name
+            summary = _fuse_with(spec, files.get(spec.name), dataset, target, options, progress)
+            _report(spec, target, summary)
+
+
+fuse.__doc__ = f"{fuse.__doc__}\n\n{_EXAMPLES}"
+
+
+def _open(ir: Path | None, vi: Path | None, data: str | None, limit: int | None, progress: RichProgress) -> PairDataset:
+    from fusion_det.data import open_dataset, open_folders
+
+    if data is not None and ir is None and vi is None:
+        return open_dataset(data, limit=limit, progress=progress)
+    if data is None and ir is not None and vi is not None:
+        return open_folders(ir, vi, limit=limit, progress=progress)
+    raise ConfigError("say which pairs to fuse: either --ir DIR and --vi DIR, or --data DATASET")
+
+
+def _fuse_with(
+    spec: MethodSpec,
+    weights: Path | None,
+    dataset: PairDataset,
+    out: Path,
+    options: FuseOptions,
+    progress: RichProgress,
+) -> FusionSummary:
+    from fusion_det.fusion import FusionRunner, build_method, method_identity, resolve_device
+    from fusion_det.fusion.output import claim_folder
+
+    sources = {folder for record in dataset.records for folder in (record.ir.parent, record.vi.parent)}
+    sources |= {spec.folder} if spec.folder is not None else set()
+    identity = method_identity(spec, weights or "auto")
+    claim_folder(out, identity, options.color.value, sources, overwrite=options.overwrite)
+    device = resolve_device(options.device)
+    method = build_method(spec, weights or "auto", device=device)
+    runner = FusionRunner(method, options.color.value, device, options.batch_size, options.workers)
+    return runner.run(dataset.records, out, progress)
+
+
+def _report(spec: MethodSpec, out: Path, summary: FusionSummary) -> None:
+    speed = f", {summary.seconds_per_pair:.3f} s per pair in the method" if summary.fuse_seconds else ""
+    kept = f", {summary.skipped} were there" if summary.skipped else ""
+    console().print(
+        f"{spec.name}: {summary.written} images written to {out}{kept} ({summary.seconds:.1f} s{speed})", markup=False
+    )
