@@ -56,17 +56,12 @@ def validated_boxes(
     annotation: Annotation, width: int, height: int, classes: Sequence[str], problems: list[Problem]
 ) -> Boxes:
     """Boxes of an image of ``width`` × ``height``: known class, not empty, inside. Each violation adds a problem."""
-    index = {name: i for i, name in enumerate(classes)}
-    corners: list[tuple[float, float, float, float]] = []
-    labels: list[int] = []
-    for box in annotation.boxes:
-        fault = _fault(box, width, height, classes)
-        if fault:
-            problems.append(Problem(annotation.file, f"{box.where}: {fault}"))
-            continue
-        corners.append((max(box.x0, 0.0), max(box.y0, 0.0), min(box.x1, float(width)), min(box.y1, float(height))))
-        labels.append(index[box.name])
-    return Boxes(xyxy=np.array(corners, dtype=np.float64).reshape(-1, 4), labels=np.array(labels, dtype=np.int64))
+    good = [box for box in annotation.boxes if not _reported(box, annotation.file, width, height, classes, problems)]
+    corners = np.array([(b.x0, b.y0, b.x1, b.y1) for b in good], dtype=np.float64).reshape(-1, 4)
+    return Boxes(
+        xyxy=np.clip(corners, 0.0, np.array([width, height, width, height], dtype=np.float64)),
+        labels=np.array([classes.index(box.name) for box in good], dtype=np.int64),
+    )
 
 
 def normal_condition(value: object) -> str | None:
@@ -75,6 +70,18 @@ def normal_condition(value: object) -> str | None:
         return None
     word = value.strip().lower()
     return _CONDITIONS.get(word, word)
+
+
+def _reported(
+    box: RawBox, file: Path, width: int, height: int, classes: Sequence[str], problems: list[Problem]
+) -> bool:
+    inside = 0 <= box.x0 < box.x1 <= width and 0 <= box.y0 < box.y1 <= height
+    if inside and box.name in classes:  # nearly always; the rest is for wording
+        return False
+    fault = _fault(box, width, height, classes)
+    if fault:
+        problems.append(Problem(file, f"{box.where}: {fault}"))
+    return fault is not None
 
 
 def _fault(box: RawBox, width: int, height: int, classes: Sequence[str]) -> str | None:
