@@ -157,9 +157,7 @@ def _skyline(planes: Backdrop, camera: Camera, climate: Climate, rng: np.random.
     planes.depth[mask] = 60.0
 
 
-def _houses(
-    planes: Backdrop, camera: Camera, climate: Climate, street: Street, rng: np.random.Generator
-) -> None:
+def _houses(planes: Backdrop, camera: Camera, climate: Climate, street: Street, rng: np.random.Generator) -> None:
     """Houses along both pavements: the wall along the street, and the end that faces us."""
     height, width = planes.heat.shape
     u, v = np.arange(width)[None, :] + 0.5, np.arange(height)[:, None] + 0.5
@@ -202,9 +200,7 @@ def _houses(
                 _wall(part, mask, across, up, np.float64(near), shaded, climate, rng)
 
 
-def _ground(
-    planes: Backdrop, camera: Camera, climate: Climate, street: Street, rng: np.random.Generator
-) -> None:
+def _ground(planes: Backdrop, camera: Camera, climate: Climate, street: Street, rng: np.random.Generator) -> None:
     """Asphalt with markings, kerbs, pavements of slabs, and grass behind them."""
     height, width = planes.heat.shape
     top = int(camera.horizon) + 2

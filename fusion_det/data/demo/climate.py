@@ -39,12 +39,10 @@ class Climate:
     glare: bool = False
 
 
-DAY = Climate(
-    "day", 1.0, (1.02, 1.0, 0.95), (0.36, 0.56, 0.86), (0.74, 0.83, 0.92), 17.0, -17.0, 3.0, 2.5, 2.5
-)
+DAY = Climate("day", 1.0, (1.02, 1.0, 0.95), (0.36, 0.56, 0.86), (0.74, 0.83, 0.92), 17.0, -17.0, 3.0, 2.5, 2.5)
 NIGHT = Climate(
     "night",
-    0.16,
+    0.13,
     (0.92, 0.92, 1.12),
     (0.030, 0.035, 0.075),
     (0.10, 0.10, 0.15),
@@ -52,7 +50,7 @@ NIGHT = Climate(
     -13.0,
     1.0,
     1.5,
-    6.0,
+    6.5,
     dark=True,
 )
 OVERCAST = Climate(
@@ -71,7 +69,7 @@ FOG = Climate(
     3.0,
     3.5,
     dark=True,
-    fog=11.0,
+    fog=9.5,
 )
 GLARE = Climate(
     "challenge",
@@ -87,5 +85,5 @@ GLARE = Climate(
     glare=True,
 )
 
-CYCLE = (DAY, NIGHT, FOG, OVERCAST, NIGHT, DAY, GLARE, NIGHT, DAY, OVERCAST)
+CYCLE = (DAY, NIGHT, FOG, OVERCAST, NIGHT, DAY, NIGHT, GLARE, OVERCAST, NIGHT)
 """Climates of consecutive capture runs: by turns, so that even a small demo has all four conditions."""

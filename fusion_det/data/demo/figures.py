@@ -189,16 +189,18 @@ def draw_lamp(canvas: Canvas, actor: Actor, owner: int, run_frame: int, climate:
         globe = replace(
             housing, colour=(0.90, 0.89, 0.84), glow=(strength, 0.88 * strength, 0.62 * strength), blend=0.90
         )
-        figure.shape([(-0.16, height - 0.05), (-0.08, height - 0.25), (0.08, height - 0.25), (0.16, height - 0.05)], pole)
         figure.shape(
-            [(-0.22, height), (-0.38, height + 0.62), (0.38, height + 0.62), (0.22, height)], globe
+            [(-0.16, height - 0.05), (-0.08, height - 0.25), (0.08, height - 0.25), (0.16, height - 0.05)], pole
         )
+        figure.shape([(-0.22, height), (-0.38, height + 0.62), (0.38, height + 0.62), (0.22, height)], globe)
         figure.shape(
             [(-0.46, height + 0.62), (-0.10, height + 0.84), (0.10, height + 0.84), (0.46, height + 0.62)], housing
         )
         return
     shade = replace(housing, colour=(0.13, 0.14, 0.14))
-    figure.shape([(-0.36, height - 0.62), (-0.36, height + 0.62), (0.36, height + 0.62), (0.36, height - 0.62)], housing)
+    figure.shape(
+        [(-0.36, height - 0.62), (-0.36, height + 0.62), (0.36, height + 0.62), (0.36, height - 0.62)], housing
+    )
     lit = 0 if (int(rng.integers(3)) + run_frame // 3) % 3 else 2
     for number, (colour, offset) in enumerate(SIGNALS):
         lens = shade

@@ -140,9 +140,7 @@ def _look(rng: np.random.Generator) -> int:
     return int(rng.integers(1 << 31))
 
 
-def _vehicles(
-    rng: np.random.Generator, number: int, half: float, zebra: float | None, climate: Climate
-) -> list[Actor]:
+def _vehicles(rng: np.random.Generator, number: int, half: float, zebra: float | None, climate: Climate) -> list[Actor]:
     """Cars, buses and trucks: two lanes of traffic, two rows of parked ones, sometimes one crossing."""
     # Every run features one kind of heavy vehicle by turns, so that rare classes are not too rare.
     featured: Kind = ("Bus", "Truck")[number % 2]
@@ -155,21 +153,21 @@ def _vehicles(
         z = uniform(rng, 6.5, 10.0)
         for place in range(3):
             wanted = 0.85 if turn < 2 and place == 0 else 0.5
-            kind: Kind = featured if turn == 0 and place == 0 and rng.random() < 0.6 else kinds[int(rng.integers(len(kinds)))]
+            kind: Kind = (
+                featured if turn == 0 and place == 0 and rng.random() < 0.6 else kinds[int(rng.integers(len(kinds)))]
+            )
             if kind != "Car":
                 z = max(z, uniform(rng, 9.5, 13.0))
             if rng.random() < wanted and z < 30.0:
                 state: State = "running"
                 if parked:
-                    state = "cold" if rng.random() < 0.65 else "warm"
+                    state = "cold" if rng.random() < 0.55 else "warm"
                 elif rng.random() < 0.15:
                     state = "warm"
                 view: View = "front" if (side < 0) != (parked and rng.random() < 0.3) else "rear"
                 speed = uniform(rng, 1.0, 4.0) if state == "running" else 0.0
                 vz = -speed * 0.5 if view == "front" and z > 12 else speed
-                actors.append(
-                    Actor(kind, x + uniform(rng, -0.2, 0.2), z, _look(rng), 0.0, vz, view, state)
-                )
+                actors.append(Actor(kind, x + uniform(rng, -0.2, 0.2), z, _look(rng), 0.0, vz, view, state))
             z += LENGTHS[kind] + uniform(rng, 1.5, 6.0)
     if rng.random() < 0.35:
         heading = -1.0 if rng.random() < 0.5 else 1.0
@@ -214,9 +212,7 @@ def _motorcycles(
     return actors
 
 
-def _people(
-    rng: np.random.Generator, number: int, half: float, zebra: float | None, climate: Climate
-) -> list[Actor]:
+def _people(rng: np.random.Generator, number: int, half: float, zebra: float | None, climate: Climate) -> list[Actor]:
     """Pedestrians on both pavements and on the crossing."""
     actors = []
     nearest = 10.5 if climate.fog else 8.0
@@ -251,9 +247,7 @@ def _people(
     return actors
 
 
-def _lamps(
-    rng: np.random.Generator, number: int, half: float, zebra: float | None, climate: Climate
-) -> list[Actor]:
+def _lamps(rng: np.random.Generator, number: int, half: float, zebra: float | None, climate: Climate) -> list[Actor]:
     """Traffic lights at the crossing and lanterns along the pavements; in equilibrium with the air."""
     actors = []
     for side in (-1.0, 1.0):
@@ -268,9 +262,7 @@ def _lamps(
     return actors
 
 
-def _trees(
-    rng: np.random.Generator, number: int, half: float, zebra: float | None, climate: Climate
-) -> list[Actor]:
+def _trees(rng: np.random.Generator, number: int, half: float, zebra: float | None, climate: Climate) -> list[Actor]:
     actors = []
     for side in (-1.0, 1.0):
         z = uniform(rng, 12.0, 20.0)

@@ -261,14 +261,20 @@ def _flank(canvas: Canvas, shape: Shape, work: Paintwork, place: Callable[[float
         canvas.surface([place(s, y) for s, y in band], work.body)
     for window in shape.windows:
         canvas.surface([place(s, y) for s, y in window], work.glass)
-    bonnet = ((0.02, 0.45), (0.1, shape.nose * 0.9), (0.9, min(shape.nose, 0.95)), (0.9, 0.7), (0.5, 0.5))
+    wing = min(shape.nose, 0.95)
+    bonnet = ((0.02, 0.45), (0.1, wing * 0.9), (0.9, wing), (0.9, 0.7), (0.5, 0.5))
     canvas.surface([place(s, y) for s, y in bonnet], work.hood)
     lamp = min(shape.nose, 1.0) - 0.12
     canvas.surface([place(0.0, lamp - 0.1), place(0.0, lamp + 0.06), place(0.3, lamp + 0.04)], work.headlight)
     tail = shape.length
     lamp = 0.85 if shape.cargo is None else 0.7
     canvas.surface(
-        [place(tail, lamp - 0.12), place(tail, lamp + 0.1), place(tail - 0.2, lamp + 0.1), place(tail - 0.2, lamp - 0.1)],
+        [
+            place(tail, lamp - 0.12),
+            place(tail, lamp + 0.1),
+            place(tail - 0.2, lamp + 0.1),
+            place(tail - 0.2, lamp - 0.1),
+        ],
         work.taillight,
     )
     for hub in shape.wheels:
