@@ -66,7 +66,7 @@ def breakdown_table(results: ExperimentResults, summary: Summary, breakdown: Bre
         values = [m.mean_of(*keys) for m in summary.methods]
         columns.append([Cell(percent(v), k, v) for v, k in zip(values, marks(values), strict=True)])
     rows = [(Cell(flagged(m, m.info.label)), *(column[i] for column in columns)) for i, m in enumerate(summary.methods)]
-    counts = ["all", *(_count(results, breakdown, name) for name in names)]
+    counts = [_total(results), *(_count(results, breakdown, name) for name in names)]
     rows.insert(0, (Cell("boxes in test"), *(Cell(c) for c in counts)))
     note = f"Means over seeds; best bold, second best underlined in each column; {MISSING} where there is no figure."
     return Table(
@@ -93,6 +93,11 @@ def breakdown_rows(results: ExperimentResults, breakdown: Breakdown) -> list[dic
             }
             rows.append(row | figures | {"AP50": figures.get(breakdown.figure)})
     return rows
+
+
+def _total(results: ExperimentResults) -> str:
+    totals = [count for run in results.runs if (count := metric(run, "boxes")) is not None]
+    return f"{totals[0]:.0f}" if totals else MISSING
 
 
 def _count(results: ExperimentResults, breakdown: Breakdown, group: str) -> str:

@@ -101,7 +101,7 @@ def _write_overlays(results: ExperimentResults, scenes: Sequence[Scene], out: Pa
     share = PAGE_IMAGE_BYTES // max(1, sum(len(s.panels) + 1 for s in shown))
     written, files = [], set()
     for scene in shown:
-        drawn = draw_scene(scene, results.dataset.classes)
+        drawn = draw_scene(scene, results.dataset.classes, short_stamp(results))
         caption = scene_caption(results, scene)
         panels = []
         for item in drawn:

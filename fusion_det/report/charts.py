@@ -7,7 +7,7 @@ classes: the page styles them for its scheme, a stand-alone file brings :func:`f
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -105,16 +105,16 @@ def interval_chart(summary: Summary, *, width: int, stamp: str, paper: bool) -> 
     return Chart("".join(parts), width, height, f"mAP@50 in percent with 95 % intervals. {shown}.")
 
 
-def _interval_row(method: MethodSummary, i: int, y: float, x: object, left: int, width: int, paper: bool) -> str:
-    assert callable(x)
+def _interval_row(
+    method: MethodSummary, i: int, y: float, x: Callable[[float], float], left: int, width: int, paper: bool
+) -> str:
     name = _text(left - 10, y + 4, method.info.label, "bold" if not method.is_control else "", "end", limit=left - 12)
     if method.mean is None:
         return name + _text(left + 6, y + 4, "no figure", "dim")
     parts = [name]
     if method.low is not None and method.high is not None:
-        parts.append(
-            f'<line class="ln" x1="{_n(x(method.low))}" x2="{_n(x(method.high))}" y1="{_n(y)}" y2="{_n(y)}" stroke-width="3" stroke-linecap="round" stroke-opacity=".55"/>'
-        )
+        ends = f'x1="{_n(x(method.low))}" x2="{_n(x(method.high))}" y1="{_n(y)}" y2="{_n(y)}"'
+        parts.append(f'<line class="ln" {ends} stroke-width="3" stroke-linecap="round" stroke-opacity=".55"/>')
     if len(method.values) > 1:
         parts += [f'<circle class="ln hollow" cx="{_n(x(v))}" cy="{_n(y)}" r="3"/>' for v in method.values.values()]
     parts.append(f'<circle class="fl" cx="{_n(x(method.mean))}" cy="{_n(y)}" r="4.6"/>')
@@ -133,7 +133,7 @@ def pr_chart(
     stamp: str,
 ) -> Chart:
     """Precision over recall, a line a method; ``curves``: index of the method → precision at each recall."""
-    width, height = 268, 238
+    width, height = 260, 232
     left, right, top, bottom = 34, 8, 24, 34
     frame = _frame(
         width, height, (left, right, top, bottom), title, "recall", [0, 0.25, 0.5, 0.75, 1], [0, 0.25, 0.5, 0.75, 1]
@@ -242,7 +242,9 @@ def _frame(
 def _stamp(text: str, x: float, y: float) -> str:
     if not text:
         return ""
-    return f'<text class="stamp" x="{_n(x)}" y="{_n(y)}" text-anchor="middle" transform="rotate(-14 {_n(x)} {_n(y)})">{escape(text)}</text>'
+    turn = f"rotate(-14 {_n(x)} {_n(y)})"
+    at = f'x="{_n(x)}" y="{_n(y)}" text-anchor="middle" transform="{turn}"'
+    return f'<text class="stamp" {at}>{escape(text)}</text>'
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:

@@ -30,7 +30,7 @@ def make_figures(results: ExperimentResults, summary: Summary) -> Figures:
     stamp, paper = short_stamp(results), shows_paper_figures(results)
     return Figures(
         intervals=(
-            interval_chart(summary, width=760, stamp=stamp, paper=paper),
+            interval_chart(summary, width=860, stamp=stamp, paper=paper),
             interval_chart(summary, width=352, stamp=stamp, paper=paper),
         ),
         precision_recall=tuple(_precision_recall(results, summary, stamp)),

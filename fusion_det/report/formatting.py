@@ -91,6 +91,8 @@ _LATEX = {
     "…": r"\dots{}",
     "–": "--",
     "—": "---",
+    "“": "``",
+    "”": "''",
     "²": r"\textsuperscript{2}",
 }
 _LATEX_PATTERN = re.compile("|".join(re.escape(c) for c in _LATEX))

@@ -58,11 +58,7 @@ def _against_control(where: str, best: MethodSummary, control: MethodSummary, su
     if difference.verdict == "yes":
         helped = [m for m in summary.fusions if m.difference is not None and m.difference.verdict == "yes"]
         helped = [m for m in helped if m.difference is not None and m.difference.value > 0]
-        more = (
-            f" {len(helped)} of {len(summary.fusions)} fusions beat it beyond chance."
-            if len(summary.fusions) > 1
-            else ""
-        )
+        more = _company(best, helped, len(summary.fusions))
         return (
             f"{where}, {_figures(best)} helps most: {gain} above {beside}, more than chance explains.",
             evidence + more,
@@ -74,6 +70,15 @@ def _against_control(where: str, best: MethodSummary, control: MethodSummary, su
         "untested": "a difference that could not be tested",
     }[difference.verdict]
     return f"{where}, {_figures(best)} comes first: {gain} above {beside}, {doubt}.", evidence
+
+
+def _company(best: MethodSummary, helped: list[MethodSummary], fusions: int) -> str:
+    others = [m.info.label for m in helped if m is not best]
+    if fusions == 1:
+        return ""
+    if not others:
+        return f" Of {fusions} fusions it is the only one shown to beat the control."
+    return f" Also shown to beat the control, of {fusions} fusions: {join_words(others)}."
 
 
 def _evidence(d: Difference, summary: Summary) -> str:
@@ -117,7 +122,9 @@ def _caveats(results: ExperimentResults, summary: Summary) -> list[str]:
         )
     flagged = [m.info.label for m in summary.ranked if m.info.contaminated]
     if flagged:
-        out.append(f"The weights of {join_words(flagged)} have, or may have, seen test images (†).")
+        clean = [m for m in summary.fusions if not m.info.contaminated]
+        best = f" Among the other fusions {_figures(clean[0])} comes first." if clean else ""
+        out.append(f"The weights of {join_words(flagged)} have, or may have, seen test images (†).{best}")
     failed = [m.info.label for m in summary.methods if m.mean is None]
     if failed:
         out.append(f"No figure for {join_words(failed)}; see what failed.")

@@ -63,10 +63,11 @@ def images_present(scene: Scene) -> bool:
     return all(_fused(panel, scene.stem).is_file() for panel in scene.panels)
 
 
-def draw_scene(scene: Scene, classes: Sequence[str]) -> list[Drawn]:
+def draw_scene(scene: Scene, classes: Sequence[str], stamp: str = "") -> list[Drawn]:
     """The ground truth, then every method's detections on its own fused image.
 
-    The ground truth lies on the visible image where that was run, else on the first method's.
+    The ground truth lies on the visible image where that was run, else on the first method's. ``stamp`` is written
+    into every picture.
     """
     sources = {panel.method.info.name: _fused(panel, scene.stem) for panel in scene.panels}
     background = sources.get("vi") or next(iter(sources.values()))
@@ -79,14 +80,16 @@ def draw_scene(scene: Scene, classes: Sequence[str]) -> list[Drawn]:
             "truth",
             "Ground truth",
             f"{count} object{'s' if count != 1 else ''}",
-            draw_panel(background, truth_marks, crops),
+            draw_panel(background, truth_marks, crops, stamp),
         )
     ]
     for panel in scene.panels:
         path = sources[panel.method.info.name]
         marks = panel_marks(panel, scene.truth, classes)
         drawn.append(
-            Drawn(panel.method.info.name, panel.method.info.label, describe(panel), draw_panel(path, marks, crops))
+            Drawn(
+                panel.method.info.name, panel.method.info.label, describe(panel), draw_panel(path, marks, crops, stamp)
+            )
         )
     return drawn
 
@@ -124,10 +127,14 @@ def zoom_regions(scene: Scene, size: tuple[int, int], count: int = 2) -> list[tu
             regions.append(_region(scene.truth.xyxy[i], size))
         if len(regions) == count:
             break
+    if len(regions) == 1:  # one strip as high as two windows side by side
+        return [_region(np.array(regions[0], np.float64), size, 8 / 3, margin=1.0)]
     return regions
 
 
-def draw_panel(path: Path, marks: Sequence[Mark], crops: Sequence[tuple[int, int, int, int]]) -> Image.Image:
+def draw_panel(
+    path: Path, marks: Sequence[Mark], crops: Sequence[tuple[int, int, int, int]], stamp: str = ""
+) -> Image.Image:
     """The image with its boxes and, below it, the zoomed regions with theirs."""
     with Image.open(path) as opened:
         image = opened.convert("RGB")
@@ -139,6 +146,8 @@ def draw_panel(path: Path, marks: Sequence[Mark], crops: Sequence[tuple[int, int
     for number, crop in enumerate(crops, 1):
         _draw_zoom_frame(draw, crop, factor, line, number)
     _draw_labels(draw, marks, factor, canvas.size)
+    if stamp:
+        _draw_stamp(draw, stamp, canvas.width)
     return _with_crops(canvas, image, marks, crops, line) if crops else canvas
 
 
@@ -186,8 +195,8 @@ def _with_crops(
     crops: Sequence[tuple[int, int, int, int]],
     line: int,
 ) -> Image.Image:
-    width = (canvas.width - GAP) // 2
-    height = width * 3 // 4
+    width = (canvas.width - GAP * (len(crops) - 1)) // len(crops)
+    height = round(width * (crops[0][3] - crops[0][1]) / (crops[0][2] - crops[0][0]))
     sheet = Image.new("RGB", (canvas.width, canvas.height + GAP + height), PAPER)
     sheet.paste(canvas, (0, 0))
     for number, (x0, y0, x1, y1) in enumerate(crops, 1):
@@ -281,15 +290,24 @@ def _badge(draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, line: 
     draw.text((x + 10, y + 12), text, fill=(0, 0, 0), font=_font(18), anchor="mm")
 
 
-def _region(box: np.ndarray, size: tuple[int, int]) -> tuple[int, int, int, int]:
-    """A 4:3 window around a box, three times as large but at least a sixth of the image wide, shifted to lie inside."""
+def _region(
+    box: np.ndarray, size: tuple[int, int], aspect: float = 4 / 3, margin: float = 2.2
+) -> tuple[int, int, int, int]:
+    """A window around a box, ``margin`` times as large but at least a sixth of the image wide, shifted to lie inside."""
     width, height = box[2] - box[0], box[3] - box[1]
-    w = max(2.2 * width, 2.2 * height * 4 / 3, size[0] / 6)
-    w = round(min(w, size[0], size[1] * 4 / 3))
-    h = round(w * 3 / 4)
+    w = max(margin * width, margin * height * aspect, size[0] / 6)
+    w = round(min(w, size[0], size[1] * aspect))
+    h = min(size[1], round(w / aspect))
     x = round(min(max(0, (box[0] + box[2] - w) / 2), size[0] - w))
     y = round(min(max(0, (box[1] + box[3] - h) / 2), size[1] - h))
     return x, y, x + w, y + h
+
+
+def _draw_stamp(draw: ImageDraw.ImageDraw, text: str, width: int) -> None:
+    font = _font(max(16, round(width / 46)))
+    plate = font.getlength(text) + 10
+    draw.rectangle((width - plate, 0, width, font.size + 8), fill=(255, 255, 255))
+    draw.text((width - 5, 3), text, fill=(179, 38, 30), font=font, anchor="ra")
 
 
 def _inside(box: tuple[float, float, float, float], size: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -21,7 +21,7 @@ from fusion_det.report.palette import css, looks
 from fusion_det.report.summary import MethodSummary, Summary, short_stamp, shows_paper_figures, stamps
 from fusion_det.report.table_vi import (
     detector_text,
-    failure_text,
+    failure_reason,
     flagged,
     seeds_text,
     verdict_text,
@@ -88,7 +88,7 @@ def render_page(
             (TEMPLATES / "page.css").read_text(encoding="utf-8"),
             page_css(),
             css(summary.methods, dark=False),
-            f"@media (prefers-color-scheme: dark) and (not print) {{\n{css(summary.methods, dark=True)}\n}}",
+            f"@media screen and (prefers-color-scheme: dark) {{\n{css(summary.methods, dark=True)}\n}}",
         ]
     )
     return environment.get_template("page.html.j2").render(
@@ -105,7 +105,7 @@ def render_page(
         overlay_note=overlay_note,
         series=[(i, m.info.label, m.is_control) for i, m in enumerate(summary.methods) if m.ok],
         series_of={m.info.label: i for i, m in enumerate(summary.methods)},
-        failures=[(m.info.label, failure_text(m), m.info.weights) for m in summary.failures],
+        failures=[(m.info.label, failure_reason(m)) for m in summary.failures],
         cards=[_card(m) for m in summary.methods],
         facts=provenance(results),
         versions=_flat(results.provenance.get("versions", {})),
@@ -124,7 +124,7 @@ def methods_table(results: ExperimentResults, summary: Summary) -> Table:
     """A row a method with everything known about it: what the page lets a reader sort."""
     paper = shows_paper_figures(results)
     reference = summary.reference.info.abbreviation if summary.reference is not None else ""
-    head = ["Method", "mAP50", "± seeds", "95 % interval"]
+    head = ["Method", "mAP50", "95 % interval"]
     head += [f"Δ {reference}", "95 % of Δ", "p (Holm)", "real?"] if reference else []
     head += ["paper"] if paper else []
     head += ["mAP50:95", "COCO AP50", "precision", "recall", "F1", "seeds", "fusion, ms"]
@@ -140,8 +140,9 @@ def _marked(summary: Summary) -> list[Cell]:
 
 def _method_row(m: MethodSummary, mark: Any, reference: bool, paper: bool) -> list[Cell]:
     text = percent(m.mean) if m.mean is not None else "failed"
-    row = [Cell(flagged(m, m.info.label), value=float(m.info.order)), Cell(text, mark, m.mean)]
-    row += [Cell(percent(m.std), value=m.std), Cell(interval(m.low, m.high), value=m.low)]
+    note = f"± {percent(m.std)}" if m.std is not None else ""
+    row = [Cell(flagged(m, m.info.label), value=float(m.info.order)), Cell(text, mark, m.mean, note)]
+    row.append(Cell(interval(m.low, m.high), value=m.low))
     if reference:
         d = m.difference
         row += (

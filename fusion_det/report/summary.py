@@ -87,6 +87,8 @@ class Summary:
     """Number of differences tested together (Holm)."""
     replicates: int
     """Bootstrap replicates behind each interval."""
+    unit: str
+    """What the bootstrap resamples: "image", or "run" (whole capture runs, whose frames are not independent)."""
 
     @property
     def ranked(self) -> tuple[MethodSummary, ...]:
@@ -127,6 +129,7 @@ def summarise(results: ExperimentResults) -> Summary:
         seeds=tuple(sorted({run.seed for run in results.runs})),
         family=sum(m.difference is not None and m.difference.p_holm is not None for m in methods),
         replicates=max((len(m.replicates) for m in methods if m.replicates is not None), default=0),
+        unit=next((str(u) for r in results.runs if (u := r.metrics.get("bootstrap", {}).get("unit"))), "image"),
     )
 
 

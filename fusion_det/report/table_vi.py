@@ -80,9 +80,11 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
     notes = []
     several = len(summary.seeds) > 1
     spread = "mean ± sample standard deviation over the detector's training seeds" if several else "one training seed"
+    count = results.split.counts.get("test", 0)
+    runs = ", whole capture runs at a time" if summary.unit == "run" else ""
     notes.append(
         f"mAP50: {spread}; best bold, second best underlined, as printed. {100 * LEVEL:.0f} % low and high: bootstrap "
-        f"over the {results.split.counts.get('test', 0)} test images ({summary.replicates} replicates), averaged over seeds."
+        f"over the {count} test images{runs} ({summary.replicates} replicates), averaged over seeds."
     )
     if summary.reference is not None:
         notes.append(
@@ -91,8 +93,8 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
             f"the number of comparisons; p is, over {summary.family} fusions (Holm)."
         )
         notes.append(
-            "real? yes: adjusted p below 0.05 and every training seed agrees on the sign. one seed: the images say yes, "
-            "training noise was not measured. seeds disagree: the images say yes, the seeds do not agree. no: not shown."
+            "real? “yes”: adjusted p below 0.05 and every training seed agrees on the sign; “one seed”: the images say yes, "
+            "but training noise was not measured; “seeds disagree”: the images say yes, the seeds do not; “no”: not shown."
         )
     if shows_paper_figures(results):
         notes.append(
@@ -104,8 +106,7 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
         notes.append(
             f"† {join_words(contaminated)}: the weights were trained on images that are, or may be, among these test images."
         )
-    for method in summary.failures:
-        notes.append(failure_text(method))
+    notes += [f"{m.info.label}: {failure_reason(m)}" for m in summary.failures]
     notes.append(
         f"Detector: {detector_text(results)}. Split {results.split.name}, digest {results.split.digest[:12]}; "
         f"data {results.dataset.content_digest[:12]}."
@@ -113,17 +114,17 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
     return notes
 
 
-def failure_text(method: MethodSummary) -> str:
+def failure_reason(method: MethodSummary) -> str:
     """Why a method has no figure (or fewer seeds), and how to get its weights."""
     if not method.failed:
-        return f"{method.info.label}: no run is recorded; start the experiment again to complete it."
-    reasons = " ".join(reason.rstrip() for reason in method.reasons)
+        return "No run is recorded; start the experiment again to complete it."
     seeds = join_words([str(run.seed) for run in method.failed])
-    which = "no figure" if not method.ok else f"seed {seeds} failed"
+    which = f"Seed{'s' if len(method.failed) > 1 else ''} {seeds} failed" if method.ok else "No figure"
+    reasons = " ".join(method.reasons)
     origin = ""
     if not method.ok and method.info.weights not in ("", "none needed") and method.info.weights not in reasons:
         origin = f" Weights: {method.info.weights}."
-    return f"{method.info.label}: {which}. {reasons}{origin}"
+    return f"{which}: {reasons.rstrip('.')}.{origin}"
 
 
 def detector_text(results: ExperimentResults) -> str:
@@ -212,32 +213,7 @@ def _tidy_row(results: ExperimentResults, method: MethodSummary, run: MethodRun 
 
 def json_document(results: ExperimentResults, summary: Summary) -> dict[str, Any]:
     """table_vi.json: everything in the table, as fractions, under a schema version."""
-    methods = []
-    for m in summary.methods:
-        methods.append(
-            {
-                "method": m.info.name,
-                "label": m.info.label,
-                "abbreviation": m.info.abbreviation,
-                "family": m.info.family,
-                "status": "ok" if m.ok and not m.failed else "partial" if m.ok else "failed",
-                "reasons": list(m.reasons),
-                "weights": m.info.weights,
-                "trained_on": list(m.info.trained_on),
-                "contaminated": m.info.contaminated,
-                "split_digest": results.split.digest,
-                "seeds": {str(seed): value for seed, value in sorted(m.values.items())},
-                "mAP50": m.mean,
-                "mAP50_std": m.std,
-                "mAP50_interval": None if m.low is None else [m.low, m.high],
-                "mAP50_95": m.mean_of("mAP50_95"),
-                "coco_AP50": m.mean_of("coco", "AP50"),
-                "paper_mAP50": m.info.table_vi / 100
-                if m.info.table_vi is not None and shows_paper_figures(results)
-                else None,
-                "difference": None if m.difference is None else _difference_json(m.difference),
-            }
-        )
+    methods = [_method_json(results, m) for m in summary.methods]
     return {
         "schema": JSON_SCHEMA,
         "schema_version": JSON_SCHEMA_VERSION,
@@ -250,6 +226,29 @@ def json_document(results: ExperimentResults, summary: Summary) -> dict[str, Any
         "reference": None if summary.reference is None else summary.reference.info.name,
         "notes": main_notes(results, summary),
         "methods": methods,
+    }
+
+
+def _method_json(results: ExperimentResults, m: MethodSummary) -> dict[str, Any]:
+    return {
+        "method": m.info.name,
+        "label": m.info.label,
+        "abbreviation": m.info.abbreviation,
+        "family": m.info.family,
+        "status": "ok" if m.ok and not m.failed else "partial" if m.ok else "failed",
+        "reasons": list(m.reasons),
+        "weights": m.info.weights,
+        "trained_on": list(m.info.trained_on),
+        "contaminated": m.info.contaminated,
+        "split_digest": results.split.digest,
+        "seeds": {str(seed): value for seed, value in sorted(m.values.items())},
+        "mAP50": m.mean,
+        "mAP50_std": m.std,
+        "mAP50_interval": None if m.low is None else [m.low, m.high],
+        "mAP50_95": m.mean_of("mAP50_95"),
+        "coco_AP50": m.mean_of("coco", "AP50"),
+        "paper_mAP50": m.info.table_vi / 100 if m.info.table_vi is not None and shows_paper_figures(results) else None,
+        "difference": None if m.difference is None else _difference_json(m.difference),
     }
 
 

@@ -28,7 +28,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class FakeMethod:
-    """skill: chance to find an object. sees_dark: chance factor at night. runs: seeds that succeed; failure: why others do not."""
+    """skill: chance to find an object. sees_dark: its factor at night. seeds: that succeed; none means ``failure``."""
 
     name: str
     label: str
@@ -84,8 +84,7 @@ def fake_results(
         if found:
             _draw(images_dir, truth, method, conditions, share_images)
         infos.append(_info(method, order, images_dir if found else None))
-        for seed in method.seeds or (0, 1, 2):
-            runs.append(_run(folder, method, seed, truth, conditions, replicates))
+        runs += [_run(folder, method, seed, truth, conditions, replicates) for seed in method.seeds or (0, 1, 2)]
     return ExperimentResults(
         experiment="fake",
         title="a made-up experiment",
@@ -111,7 +110,9 @@ def fake_results(
         ground_truth={"test": truth_path},
         methods=tuple(infos),
         runs=tuple(runs),
-        detector={"model": "yolov5n.yaml", "built": "yolov5nu", "weights": "demo", "epochs": 12, "imgsz": 320, "batch": 16, "nms_iou": 0.6},
+        detector={
+            "model": "yolov5n.yaml", "built": "yolov5nu", "weights": "demo", "epochs": 12, "imgsz": 320, "batch": 16,
+        },
         report={"overlay_ids": [stems[3]], "disagreement_rows": 3, "confidence": 0.25},
         provenance={
             "command": "python -m fusion_det.run --methods all",
@@ -129,7 +130,23 @@ def fake_results(
 
 def many_methods() -> tuple[FakeMethod, ...]:
     """Seventeen methods with five seeds: as large as the experiment of the paper gets."""
-    names = ["DeFusion", "DDFM", "SemLA", "U2Fusion", "MambaDFuse", "IRFS", "CrossFuse", "EMMA", "MAEFuse", "S4Fusion", "Mean", "Maximum", "Laplacian", "GFF", "Mine"]
+    names = [
+        "DeFusion",
+        "DDFM",
+        "SemLA",
+        "U2Fusion",
+        "MambaDFuse",
+        "IRFS",
+        "CrossFuse",
+        "EMMA",
+        "MAEFuse",
+        "S4Fusion",
+        "Mean",
+        "Maximum",
+        "Laplacian",
+        "GFF",
+        "Mine",
+    ]
     seeds = (0, 1, 2, 3, 4)
     controls = tuple(
         FakeMethod(m.name, m.label, m.family, m.skill, m.sees_dark, seeds, paper=m.paper) for m in METHODS[:2]
