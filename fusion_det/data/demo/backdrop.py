@@ -45,9 +45,9 @@ def illumination(climate: Climate, street: Street, x: np.ndarray | float, z: np.
     light = np.full(np.broadcast(x, z).shape, climate.sun, np.float64)
     if climate.dark and climate.fog is None:
         for pool_x, pool_z in street.pools:
-            distance = ((x - pool_x) / 3.0) ** 2 + ((z - pool_z - 1.5) / 4.5) ** 2
+            distance = np.square((x - pool_x) / 3.0) + np.square((z - pool_z - 1.5) / 4.5)
             light = light + 0.55 / ((1.0 + distance * distance) * (1.0 + distance))
-        light = light + 0.10 / (1.0 + (z / 7.0) ** 2)
+        light = light + 0.10 / (1.0 + np.square(z / 7.0))
     return light
 
 
@@ -99,7 +99,7 @@ def _wall(
     mask: np.ndarray,
     across: np.ndarray,
     up: np.ndarray,
-    depth: np.ndarray,
+    depth: np.ndarray | float,
     colour: Colour,
     climate: Climate,
     rng: np.random.Generator,
@@ -142,8 +142,10 @@ def _skyline(planes: Backdrop, camera: Camera, climate: Climate, rng: np.random.
             part = planes.window(rows, columns)
             if part.heat.size:
                 mask = np.ones(part.heat.shape, bool)
-                metres = (u[:, columns] - left) / scale, (camera.horizon - v[rows]) / scale
-                _wall(part, mask, *np.broadcast_arrays(*metres), np.float64(depth), colour, climate, rng)
+                across_wall, up = np.broadcast_arrays(
+                    (u[:, columns] - left) / scale, (camera.horizon - v[rows]) / scale
+                )
+                _wall(part, mask, across_wall, up, depth, colour, climate, rng)
             left = right + uniform(rng, 10.0, 110.0)
     edge = camera.horizon - (1.2 + 2.6 * cloudiness(rng, 1, width, 24) + 1.2 * cloudiness(rng, 1, width, 7)) * (
         camera.scale(60.0)
@@ -197,7 +199,7 @@ def _houses(planes: Backdrop, camera: Camera, climate: Climate, street: Street, 
                 across, up = np.broadcast_arrays(across, np.maximum(up, 0.0))
                 shaded = (colour[0] * 0.8, colour[1] * 0.8, colour[2] * 0.82)
                 mask = (up > 0.0) & (up <= tall)
-                _wall(part, mask, across, up, np.float64(near), shaded, climate, rng)
+                _wall(part, mask, across, up, near, shaded, climate, rng)
 
 
 def _ground(planes: Backdrop, camera: Camera, climate: Climate, street: Street, rng: np.random.Generator) -> None:

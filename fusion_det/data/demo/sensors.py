@@ -78,8 +78,8 @@ def visible_image(
     dark = climate.dark and climate.fog is None
     image = scene + glow + (0.55 if dark else 0.30) * halo + (0.45 if dark else 0.15) * wide
     if climate.glare:
-        place = camera_seed.random(2)
-        centre_x, centre_y = width * (0.2 + 0.6 * place[0]), height * (0.30 + 0.12 * place[1])
+        across, down = camera_seed.random(2).tolist()
+        centre_x, centre_y = width * (0.2 + 0.6 * across), height * (0.30 + 0.12 * down)
         y, x = np.arange(height)[:, None], np.arange(width)[None, :]
         distance = ((x - centre_x) / (0.22 * width)) ** 2 + ((y - centre_y) / (0.26 * height)) ** 2
         flare = 1.9 / (1.0 + distance * distance) + 0.18 / (1.0 + 0.2 * distance)
@@ -104,7 +104,7 @@ def infrared_image(
         through = 1.0 / (1.0 + (radiance.depth / 90.0) ** 2)
         heat = climate.ambient + (heat - climate.ambient) * through
     heat = 0.35 * heat + 0.65 * soften(heat, 1, passes=1)
-    pattern = 1.3 * (camera_seed.random(width)[None, :] - 0.5) + 0.9 * (camera_seed.random((height, 1)) - 0.5)
+    pattern = 1.3 * (camera_seed.random((1, width)) - 0.5) + 0.9 * (camera_seed.random((height, 1)) - 0.5)
     # One gain for all scenes of a climate, from a cold wall to a face: no automatic gain to hide behind.
     low, high = climate.ambient + 0.75 * climate.sky - 2.0, 34.5
     levels = 250.0 * (heat - low) / (high - low) + 4.0
