@@ -1,0 +1,66 @@
+"""The ``fusion-det`` command: one small module a verb, imported when it is used."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from fusion_det.errors import FusionDetError
+
+INTERRUPTED = 130
+
+
+def _app() -> Any:
+    import typer
+
+    from fusion_det.cli import data, doctor, fuse, methods, report, run, splits, status
+
+    app = typer.Typer(
+        name="fusion-det",
+        help="Which infrared/visible image fusion helps an object detector most, by how much, and is the difference real?",
+        no_args_is_help=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.command("run")(run.run)
+    app.command("methods")(methods.methods)
+    app.add_typer(data.app, name="data")
+    app.add_typer(splits.app, name="splits")
+    app.command("fuse")(fuse.fuse)
+    app.command("report")(report.report)
+    app.command("status")(status.status)
+    app.command("doctor")(doctor.doctor)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line. Errors a user can mend are printed without a traceback and end with exit code 2."""
+    from fusion_det.cli.console import console
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    # A polite kill (a batch system's, say) ends like Ctrl-C: subprocesses stopped, whole results kept.
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _app()(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=True)
+    except FusionDetError as error:
+        console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console(stderr=True).print("stopped; what is finished is kept, run the same command again to continue")
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from functools import cache
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichBars
-from rich.progress import TaskID
+
+if TYPE_CHECKING:
+    from fusion_det.pipeline.stage import Outcome, Stage
+
+LOG_EVERY = 30.0
+"""Seconds between two lines of one piece of work where there is no terminal."""
 
 
 @cache
@@ -20,70 +33,125 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, highlight=False)
 
 
-class RichProgress:
-    """A progress bar (implements :class:`fusion_det.progress.Progress`).
+class _Bars:
+    """The live area that bars are drawn in; None where stderr is not a terminal."""
 
-    On a terminal it is a live bar with time left. Elsewhere (a log file, CI) it is one line at the start, one at the
-    end, and one at most every ``log_every`` seconds, so that logs stay readable. Use as a context manager.
-    """
+    def __init__(self) -> None:
+        self.console = console(stderr=True)
+        self.live: RichBars | None = None
 
-    def __init__(self, *, log_every: float = 30.0) -> None:
-        self._console = console(stderr=True)
-        self._live = self._console.is_terminal
-        self._log_every = log_every
-        self._bars: RichBars | None = None
-        self._task: TaskID | None = None
-        self._description, self._total, self._done = "", None, 0
-        self._last_line = 0.0
-        self._lock = threading.Lock()
-
-    def __enter__(self) -> RichProgress:
-        if self._live:
-            self._bars = RichBars(
+    def open(self) -> None:
+        if self.console.is_terminal:
+            self.live = RichBars(
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
+                BarColumn(bar_width=24),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
                 TextColumn("<"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[note]}"),
-                console=self._console,
-                expand=False,
+                console=self.console,
             )
-            self._bars.start()
-        return self
+            self.live.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-            self._bars = None
-        sys.stderr.flush()
+    def close(self) -> None:
+        if self.live is not None:
+            self.live.stop()
+            self.live = None
+
+
+class _Bar:
+    """One bar (implements :class:`fusion_det.progress.Progress`): live on a terminal, else a line now and then."""
+
+    def __init__(self, bars: _Bars, title: str = "", *, leave: bool, silent: bool = False) -> None:
+        self._bars, self._title, self._leave, self._silent = bars, title, leave, silent
+        self._task: TaskID | None = None
+        self._description, self._total, self._done = title, None, 0
+        self._last_line = time.monotonic()
+        self._lock = threading.Lock()
 
     def start(self, description: str, total: int | None, done: int = 0) -> None:
         with self._lock:
-            self._description, self._total, self._done = description, total, done
-            if self._bars is not None:
-                self._task = self._bars.add_task(description, total=total, completed=done, note="")
+            words = [self._title, description] if description not in self._title else [self._title]
+            self._description, self._total, self._done = " · ".join(filter(None, words)), total, done
+            if (live := self._bars.live) is None:
+                return
+            if self._task is None:
+                self._task = live.add_task(escape(self._description), total=total, completed=done, note="")
             else:
-                self._line("")
+                live.reset(self._task, total=total, completed=done, description=escape(self._description), note="")
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         with self._lock:
             self._done += steps
-            if self._bars is not None and self._task is not None:
-                self._bars.update(self._task, advance=steps, **({"note": note} if note else {}))
-            elif time.monotonic() - self._last_line > self._log_every:
-                self._line(note)
+            if (live := self._bars.live) is not None and self._task is not None:
+                live.update(self._task, advance=steps, **({"note": escape(note)} if note else {}))
+            elif not self._silent and time.monotonic() - self._last_line > LOG_EVERY:
+                self._last_line = time.monotonic()
+                count = f" {self._done}/{self._total}" if self._total else ""
+                self._bars.console.print(f"{self._description}{count}  {note}", markup=False, soft_wrap=True)
 
     def finish(self, note: str = "") -> None:
         with self._lock:
-            if self._bars is not None and self._task is not None:
-                self._bars.update(self._task, note=note)
-                self._bars.stop_task(self._task)
+            if (live := self._bars.live) is None or self._task is None:
+                return
+            if self._leave:
+                live.update(self._task, note=escape(note))
+                live.stop_task(self._task)
             else:
-                self._line(note or "done")
+                live.remove_task(self._task)
+                self._task = None
 
-    def _line(self, note: str) -> None:
-        self._last_line = time.monotonic()
-        count = f" {self._done}/{self._total}" if self._total else ""
-        self._console.print(f"{self._description}{count}{'  ' + note if note else ''}", markup=False)
+
+class RichProgress(_Bar):
+    """A single piece of work, as a context manager that opens and closes the live area."""
+
+    def __init__(self) -> None:
+        super().__init__(_Bars(), leave=True)
+
+    def __enter__(self) -> RichProgress:
+        self._bars.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._bars.close()
+
+
+class RunDisplay:
+    """Shows a run (implements :class:`fusion_det.pipeline.engine.Display`): a bar per running stage and one for all.
+
+    Where stderr is no terminal each stage is a line when it ends, and its progress a line now and then.
+    """
+
+    def __init__(self) -> None:
+        self._bars = _Bars()
+        self._overall: _Bar | None = None
+
+    def __enter__(self) -> RunDisplay:
+        self._bars.open()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take the live area away (to print a table, say)."""
+        self._bars.close()
+
+    def bar(self, title: str) -> _Bar:
+        return _Bar(self._bars, title, leave=False)
+
+    def stage_ended(self, stage: Stage, outcome: Outcome, done: int, total: int) -> None:
+        if self._overall is None:
+            self._overall = _Bar(self._bars, "all stages", leave=True, silent=True)
+            self._overall.start("", total)
+        self._overall.advance(1)
+        if outcome.state == "cached":
+            return
+        colour = {"done": "green", "failed": "red", "skipped": "yellow"}[outcome.state]
+        words = f"  {outcome.reason.splitlines()[0]}" if outcome.reason else ""
+        self._bars.console.print(
+            f"[{colour}]{outcome.state:7}[/] {done:3}/{total} {stage.kind:8} {escape(stage.label)}  "
+            f"{outcome.seconds:.1f} s{escape(words)}",
+            soft_wrap=True,
+        )

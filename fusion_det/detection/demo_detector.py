@@ -28,7 +28,7 @@ from fusion_det.data.pair import PairRecord
 from fusion_det.detection.evaluate import evaluate
 from fusion_det.detection.jobs import DetectJob, TrainJob
 from fusion_det.detection.launch import run_job
-from fusion_det.detection.weights import DEMO_WEIGHTS
+from fusion_det.detection.pretrained import DEMO_WEIGHTS
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_file, replace_atomically, write_json
 

@@ -30,7 +30,7 @@ from ultralytics.utils import ops
 
 from fusion_det.detection.jobs import DetectJob, TrainJob
 from fusion_det.detection.sampling import EpochSampler, SeededSamples, derive_seed
-from fusion_det.detection.weights import Transfer, load_matching, read_state_dict
+from fusion_det.detection.pretrained import Transfer, load_matching, read_state_dict
 from fusion_det.errors import StageError
 from fusion_det.files import replace_atomically, write_text
 
@@ -59,6 +59,8 @@ class ReproducibleTrainer(DetectionTrainer):
     report: Report
     transfer: Transfer | None = None
     rows: list[dict[str, float]]
+    best_epoch: int
+    accumulate: int
 
     def setup_model(self) -> None:
         torch.manual_seed(derive_seed("model", self.job.seed))  # a head that starts fresh starts the same
@@ -89,7 +91,7 @@ class ReproducibleTrainer(DetectionTrainer):
 
     def _build_train_pipeline(self) -> None:
         super()._build_train_pipeline()
-        self._nominal_accumulate = self.accumulate  # weight decay was set from it just now
+        self._nominal_accumulate: int = self.accumulate  # weight decay was set from it just now
         self.accumulate = 1  # ultralytics asks for a step after every batch; optimizer_step decides
 
     def optimizer_step(self) -> None:

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fusion_det.errors import ConfigError
 from fusion_det.files import replace_atomically
@@ -132,7 +132,7 @@ def _state_of(loaded: object) -> dict[str, torch.Tensor]:
     raise ConfigError(f"neither a state dict nor a model inside (found {type(loaded).__name__})")
 
 
-def _layer_classes() -> list[type]:
+def _layer_classes() -> list[Any]:
     """Classes a pickled ultralytics detector is made of."""
     import inspect
 
@@ -140,7 +140,7 @@ def _layer_classes() -> list[type]:
     from ultralytics.nn import modules, tasks
     from ultralytics.utils import IterableSimpleNamespace
 
-    found: list[type] = [tasks.DetectionModel, IterableSimpleNamespace]
+    found: list[Any] = [tasks.DetectionModel, IterableSimpleNamespace]
     for package in (torch.nn, modules, modules.block, modules.conv, modules.head):
         found += [c for _, c in inspect.getmembers(package, inspect.isclass) if issubclass(c, torch.nn.Module)]
     return found

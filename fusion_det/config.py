@@ -1,0 +1,178 @@
+"""An experiment as data: every setting and every default, in one place. ``pipelines/*.yaml`` are instances."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from fusion_det.errors import ConfigError
+
+HYPERPARAMETERS = {
+    "optimizer": "SGD",
+    "lr0": 0.01,
+    "lrf": 0.01,
+    "momentum": 0.937,
+    "weight_decay": 0.0005,
+    "warmup_epochs": 3.0,
+    "nbs": 64,
+    "close_mosaic": 10,
+}
+"""YOLOv5's published training settings (the S4Fusion paper states none of its own)."""
+
+OURS_TO_SET = frozenset(
+    {
+        *("model", "data", "epochs", "imgsz", "batch", "device", "workers", "seed", "deterministic", "amp", "cache"),
+        *("iou", "conf", "max_det", "plots", "save", "val", "patience", "pretrained", "project", "name", "exist_ok"),
+        *("verbose", "resume", "time", "fraction", "split", "single_cls"),
+    }
+)
+"""ultralytics arguments that the protocol fixes; naming one under ``hyperparameters`` is an error, not a silent override."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class DataConfig(_Section):
+    source: str = "m3fd"
+    """Dataset id (looked up below ``datasets/`` and ``$FUSION_DET_DATA``), a folder, or "demo"."""
+    reader: Literal["m3fd", "coco", "folder", "demo"] | None = None
+    """None: recognised by the folder's layout."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use only the first N labelled pairs. Stamped into every result."""
+    demo_scenes: int = Field(default=120, ge=10)
+    """Number of scenes drawn when ``source`` is "demo"."""
+    demo_seed: int = 0
+
+
+class SplitConfig(_Section):
+    name: Literal["random-712", "scene-712", "official"] = "random-712"
+    seed: int = 0
+    file: Path | None = None
+    """A split somebody else made; overrides ``name`` and ``seed``."""
+
+
+class FusionConfig(_Section):
+    color: Literal["ycbcr", "gray"] = "ycbcr"
+    """Fused luma with the visible image's chroma, or grey images."""
+    weights: dict[str, Path] = Field(default_factory=dict)
+    """Method → checkpoint, where it is not in its usual place."""
+    batch_size: int = Field(default=1, ge=1)
+    workers: int = Field(default=2, ge=1)
+
+
+class DetectorConfig(_Section):
+    model: Literal["yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x"] = "yolov5s"
+    weights: str = "auto"
+    """auto (ultralytics' COCO-pretrained file), scratch, demo, or a file."""
+    epochs: int = Field(default=40, ge=1)
+    imgsz: int = Field(default=640, ge=64, multiple_of=32)
+    batch: int = Field(default=16, ge=1)
+    """Images per step. There is no automatic batch: it would differ between machines, and so would the figures."""
+    amp: Literal["auto", "off", "bf16"] = "auto"
+    """auto: bf16 where the GPU has it, else full precision."""
+    cache: Literal["ram", "disk", "none"] = "ram"
+    workers: int = Field(default=8, ge=0)
+    nms_iou: float = Field(default=0.7, gt=0, lt=1)
+    confidence: float = Field(default=0.001, gt=0, lt=1)
+    max_detections: int = Field(default=300, ge=1)
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    """ultralytics training arguments, over the defaults of ``HYPERPARAMETERS``."""
+
+    @field_validator("hyperparameters")
+    @classmethod
+    def _defaults_below(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if fixed := sorted(OURS_TO_SET & value.keys()):
+            raise ValueError(f"{', '.join(fixed)}: set by the protocol (see the other detector settings), not here")
+        return {**HYPERPARAMETERS, **value}
+
+
+class ReportConfig(_Section):
+    overlay_ids: tuple[str, ...] = ()
+    """Test images always shown (M3FD: 00215, as in the paper's Fig. 11)."""
+    disagreement_rows: int = Field(default=4, ge=0)
+    """Further test images: those on which the methods disagree most."""
+    confidence: float = Field(default=0.25, gt=0, lt=1)
+    """Detections below it are not drawn."""
+
+
+class Experiment(_Section):
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    data: DataConfig = DataConfig()
+    methods: tuple[str, ...] = ("all",)
+    """Registered names, globs, "all", and ``NAME=FOLDER`` for somebody's fused images."""
+    split: SplitConfig = SplitConfig()
+    fusion: FusionConfig = FusionConfig()
+    detector: DetectorConfig = DetectorConfig()
+    seeds: tuple[int, ...] = (0,)
+    """Detector seeds: one training per method and seed."""
+    report: ReportConfig = ReportConfig()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Experiment:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds: needs one or more different numbers, got {list(self.seeds)}")
+        if not self.methods:
+            raise ValueError("methods: needs at least one name")
+        return self
+
+    def with_changes(self, changes: dict[str, Any]) -> Experiment:
+        """A copy with dotted settings replaced, ``{"detector.epochs": 10}``; checked like a file.
+
+        Raises:
+            ConfigError: unknown setting or impossible value.
+        """
+        tree = self.model_dump(mode="python")
+        for dotted, value in changes.items():
+            node = tree
+            *parents, leaf = dotted.split(".")
+            for key in parents:
+                if not isinstance(node.get(key), dict):
+                    raise ConfigError(f"--set {dotted}: there is no section {key!r}")
+                node = node[key]
+            node[leaf] = value
+        return _checked(tree, origin="the options given")
+
+
+def experiments_dir() -> Path:
+    """Folder of the experiment files: ``pipelines/`` of the repository, or the copy inside an installed package."""
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent / "pipelines", package / "_pipelines"):
+        if (folder / "demo.yaml").is_file():
+            return folder
+    raise ConfigError(f"no pipelines/ folder beside {package}; reinstall fusion_det")
+
+
+def load_experiment(name_or_file: str | Path) -> Experiment:
+    """Read an experiment by name (``demo``, ``table_vi``) or file.
+
+    Raises:
+        ConfigError: no such experiment (names those that exist), malformed YAML, or a setting that makes no sense.
+    """
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml"):
+        path = experiments_dir() / f"{name_or_file}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in experiments_dir().glob("*.yaml")))
+        raise ConfigError(
+            f"no experiment {str(name_or_file)!r} ({path} does not exist). Known: {known}; or give a .yaml file"
+        )
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"{path}: an experiment is a mapping of settings, found {type(tree).__name__}")
+    return _checked({"name": path.stem, **tree}, origin=str(path))
+
+
+def _checked(tree: dict[str, Any], origin: str) -> Experiment:
+    try:
+        return Experiment.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"  - {'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("\n".join([f"{origin}: not a valid experiment", *lines])) from error

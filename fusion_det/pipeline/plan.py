@@ -1,0 +1,245 @@
+"""From an experiment to its stages, and from its finished stages to the results document."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusion_det.config import Experiment
+from fusion_det.data import PairDataset, Split, leakage
+from fusion_det.errors import ConfigError
+from fusion_det.files import digest_file
+from fusion_det.fusion import MethodSpec, expand_methods, get_card, weights_status
+from fusion_det.pipeline.results import (
+    DatasetInfo,
+    ExperimentResults,
+    MethodInfo,
+    MethodRun,
+    SplitInfo,
+)
+from fusion_det.pipeline.stage import Outcome, Stage
+from fusion_det.pipeline.stages import (
+    detect_stage,
+    evaluate_stage,
+    export_stage,
+    fuse_stage,
+    train_stage,
+    truth_stage,
+)
+from fusion_det.pipeline.store import Store, read_manifest
+
+
+@dataclass(frozen=True)
+class Row:
+    """The stages of one (method, seed)."""
+
+    method: str
+    seed: int
+    fuse: Stage
+    train: Stage
+    detect: Stage
+    evaluate: Stage
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything an experiment needs run. ``unready``: method → why it cannot fuse (no weights); such rows have no stages."""
+
+    experiment: Experiment
+    dataset: PairDataset
+    split: Split
+    methods: tuple[MethodSpec, ...]
+    unready: Mapping[str, str]
+    truth: Stage
+    rows: tuple[Row, ...]
+    stages: tuple[Stage, ...]
+    detector_weights: Path | None
+
+
+def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detector_weights: Path | None) -> Plan:
+    """Lay out the stages; computes digests, runs nothing.
+
+    Raises:
+        ConfigError: a dataset without boxes. MethodError: unknown methods.
+    """
+    if not dataset.classes or not dataset.labelled():
+        raise ConfigError(f"{dataset.name} has no boxes, so no detector can be trained on it; use fusion-det fuse")
+    methods = sorted(expand_methods(experiment.methods), key=lambda m: (get_card(m).order, m.name))
+    truth = truth_stage(dataset, split)
+    stages: list[Stage] = [truth]
+    rows: list[Row] = []
+    unready = {}
+    for spec in methods:
+        ready, text = weights_status(spec, experiment.fusion.weights.get(spec.name, "auto"))
+        if not ready:
+            unready[spec.name] = text
+            continue
+        fuse = fuse_stage(spec, dataset, split, experiment.fusion)
+        export = export_stage(spec, dataset, split, fuse)
+        stages += [fuse, export]
+        images = len(split.ids["train"]) + len(split.ids["val"])
+        for seed in experiment.seeds:
+            train = train_stage(spec, experiment.detector, detector_weights, seed, export, images)
+            detect = detect_stage(spec, experiment.detector, seed, train, export)
+            evaluate = evaluate_stage(spec, seed, detect, truth)
+            stages += [train, detect, evaluate]
+            rows.append(Row(spec.name, seed, fuse, train, detect, evaluate))
+    return Plan(
+        experiment, dataset, split, tuple(methods), unready, truth, tuple(rows), tuple(stages), detector_weights
+    )
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A line of ``--dry-run``."""
+
+    stage: Stage
+    cached: bool
+    why: str
+
+
+def survey(plan: Plan, store: Store) -> list[PlannedStage]:
+    """Which stages are there already, and why the others have to run."""
+    surveyed: list[PlannedStage] = []
+    stale: set[str] = set()
+    for stage in plan.stages:
+        if store.find(stage) is not None:
+            surveyed.append(PlannedStage(stage, True, ""))
+            continue
+        why = store.why_stale(stage)
+        if why.startswith("new ") and any(s.digest in stale for s in stage.inputs.values()):
+            why = "its input runs again"
+        stale.add(stage.digest)
+        surveyed.append(PlannedStage(stage, False, why))
+    return surveyed
+
+
+def check_disk(planned: Sequence[PlannedStage], root: Path) -> None:
+    """Refuse to start what cannot end.
+
+    Raises:
+        ConfigError: less space free than the stages to run are estimated to write.
+    """
+    need = sum(p.stage.estimate.bytes for p in planned if not p.cached)
+    root.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(root).free
+    if need > free:
+        raise ConfigError(
+            f"about {need / 1e9:.1f} GB are needed below {root} and {free / 1e9:.1f} GB are free; make room, or give --runs "
+            "a folder on another disk"
+        )
+
+
+def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Mapping[str, Any]) -> ExperimentResults:
+    """The results document of a run plan."""
+    truth = outcomes[plan.truth.digest].folder
+    if truth is None:
+        raise ConfigError(f"the ground truth could not be written: {outcomes[plan.truth.digest].reason}")
+    experiment, dataset = plan.experiment, plan.dataset
+    test = set(plan.split.ids["test"])
+    return ExperimentResults(
+        experiment=experiment.name,
+        title=experiment.title or experiment.name,
+        dataset=DatasetInfo(
+            name=dataset.name,
+            root=dataset.root,
+            synthetic=dataset.synthetic,
+            classes=dataset.classes,
+            pairs=len(dataset),
+            labelled=len(dataset.labelled()),
+            content_digest=dataset.content_digest,
+            limit=dataset.limit,
+            conditions={r.stem: r.condition for r in dataset if r.stem in test and r.condition},
+        ),
+        split=SplitInfo(
+            name=plan.split.name,
+            seed=plan.split.seed,
+            digest=plan.split.digest,
+            counts=plan.split.counts(),
+            boxes={part: dataset.class_counts(ids) for part, ids in plan.split.ids.items()},
+            leakage=leakage(dataset, plan.split),
+        ),
+        ground_truth={part: truth / f"{part}.json" for part in ("val", "test")},
+        methods=tuple(_method_info(plan, spec, outcomes) for spec in plan.methods),
+        runs=tuple(_method_run(row, outcomes, plan.split.digest) for row in plan.rows)
+        + tuple(
+            MethodRun(method=name, seed=seed, status="failed", reason=why)
+            for name, why in plan.unready.items()
+            for seed in experiment.seeds
+        ),
+        detector=_detector_facts(plan, outcomes),
+        report=experiment.report.model_dump(mode="json"),
+        provenance=dict(provenance),
+    )
+
+
+def _method_info(plan: Plan, spec: MethodSpec, outcomes: Mapping[str, Outcome]) -> MethodInfo:
+    card = get_card(spec)
+    fused = next((outcomes[r.fuse.digest].folder for r in plan.rows if r.method == spec.name), None)
+    facts = (read_manifest(fused) or {}).get("facts", {}) if fused else {}
+    trained_on = card.weights.trained_on if card.weights else ()
+    _, weights = weights_status(spec, plan.experiment.fusion.weights.get(spec.name, "auto"))
+    return MethodInfo(
+        name=spec.name,
+        label=card.label,
+        abbreviation=card.abbreviation,
+        title=card.title,
+        authors=card.authors,
+        venue=card.venue,
+        year=card.year,
+        family=card.family,
+        color=card.fuses,
+        weights=weights,
+        trained_on=trained_on,
+        contaminated=plan.dataset.name in trained_on,
+        table_vi=card.table_vi,
+        order=card.order,
+        notes=card.notes,
+        seconds_per_pair=facts.get("seconds_per_pair"),
+        images=fused / "images" if fused else None,
+    )
+
+
+def _method_run(row: Row, outcomes: Mapping[str, Outcome], split_digest: str) -> MethodRun:
+    end = outcomes[row.evaluate.digest]
+    if end.folder is None:
+        return MethodRun(method=row.method, seed=row.seed, status="failed", reason=end.reason)
+    trained, detected = outcomes[row.train.digest].folder, outcomes[row.detect.digest].folder
+    if trained is None or detected is None:
+        raise ConfigError(
+            f"{row.method} seed {row.seed} was evaluated without its inputs; remove {end.folder} and rerun"
+        )
+    summary = json.loads((trained / "summary.json").read_text(encoding="utf-8"))
+    metrics = json.loads((end.folder / "metrics.json").read_text(encoding="utf-8"))
+    return MethodRun(
+        method=row.method,
+        seed=row.seed,
+        status="ok",
+        detections={part: detected / f"{part}.json" for part in ("val", "test")},
+        metrics={**metrics, "method": row.method, "seed": row.seed, "split_digest": split_digest},
+        training_curve=trained / "curve.csv",
+        best_epoch=summary["best_epoch"],
+        seconds={
+            name: (read_manifest(folder) or {}).get("seconds", 0.0)
+            for name, folder in (("train", trained), ("detect", detected))
+        },
+    )
+
+
+def _detector_facts(plan: Plan, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    config = plan.experiment.detector
+    weights = plan.detector_weights
+    facts: dict[str, Any] = config.model_dump(mode="json") | {
+        "built": f"{config.model}u",
+        "weights_file": str(weights) if weights else "none (from scratch)",
+        "weights_sha256": digest_file(weights) if weights else None,
+    }
+    trained = next((f for row in plan.rows if (f := outcomes[row.train.digest].folder)), None)
+    if trained is not None:
+        summary = json.loads((trained / "summary.json").read_text(encoding="utf-8"))
+        facts |= {"parameters": summary["parameters"], "tensors_taken": summary["tensors_taken"]}
+    return facts
