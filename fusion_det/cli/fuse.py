@@ -122,13 +122,12 @@ def _fuse_with(
     from fusion_det.fusion import FusionRunner, build_method, method_identity, resolve_device
     from fusion_det.fusion.output import claim_folder
 
-    sources = {folder for record in dataset.records for folder in (record.ir.parent, record.vi.parent)}
-    sources |= {spec.folder} if spec.folder is not None else set()
-    identity = method_identity(spec, weights or "auto")
-    claim_folder(out, identity, options.color.value, sources, overwrite=options.overwrite)
     device = resolve_device(options.device)
     method = build_method(spec, weights or "auto", device=device)
     runner = FusionRunner(method, options.color.value, device, options.batch_size, options.workers)
+    runner.check_output(dataset.records, out)
+    identity = method_identity(spec, weights or "auto")
+    claim_folder(out, identity, options.color.value, overwrite=options.overwrite)
     return runner.run(dataset.records, out, progress)
 
 

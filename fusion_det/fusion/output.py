@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +12,17 @@ from fusion_det.files import write_json
 MARKER = "fusion.json"
 
 
-def claim_folder(out: Path, identity: dict[str, Any], color: str, sources: Iterable[Path], *, overwrite: bool) -> None:
+def claim_folder(out: Path, identity: dict[str, Any], color: str, *, overwrite: bool) -> None:
     """Make ``out`` the folder of this method's images, or say why it cannot be.
 
     Args:
         identity: from :func:`fusion_det.fusion.method_identity`.
-        sources: folders that are read, and so must not be written to.
         overwrite: images that another method, version or colour left here (``fusion.json`` says so) are deleted first.
 
     Raises:
-        ConfigError: ``out`` is one of ``sources``, holds images that are not fusion_det's, or, without ``overwrite``, holds
+        ConfigError: ``out`` holds images that are not fusion_det's (a source folder, perhaps) or, without ``overwrite``,
             images made otherwise.
     """
-    if out.resolve() in {source.resolve() for source in sources}:
-        raise ConfigError(f"--out {out} is a folder of source images; choose another one")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file; name a folder")
     claim = {"schema_version": 1, "method": identity, "color": color}

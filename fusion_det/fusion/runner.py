@@ -105,6 +105,7 @@ class FusionRunner:
         queue = _WriteQueue(self.workers, self.workers + self.batch_size, shown)
         todo: list[PairRecord] = []
         try:
+            self.check_output(records, out)
             out.mkdir(parents=True, exist_ok=True)
             sweep(out)
             todo = [record for record in records if not self._is_done(record, out)]
@@ -119,6 +120,14 @@ class FusionRunner:
             fuse_seconds=fuse_seconds,
             bytes_written=queue.bytes_written,
         )
+
+    def check_output(self, records: Sequence[PairRecord], out: Path) -> None:
+        """ConfigError if ``out`` is a folder that source images lie in."""
+        folders = {file.parent for record in records for file in (record.ir, record.vi)}
+        if isinstance(self.method, ExternalImages):
+            folders.add(self.method.folder)
+        if out.resolve() in {folder.resolve() for folder in folders}:
+            raise ConfigError(f"{out} holds the source images; write the fused images to another folder")
 
     def _is_done(self, record: PairRecord, out: Path) -> bool:
         if isinstance(self.method, ExternalImages):
