@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fusion_det.pipeline.results import ExperimentResults
 from fusion_det.report.formatting import interval, join_words, p_value, percent, points
+from fusion_det.report.statistics import ALPHA
 from fusion_det.report.summary import Difference, MethodSummary, Summary, difference_between
 
 
@@ -66,9 +67,11 @@ def _against_control(where: str, best: MethodSummary, control: MethodSummary, su
     doubt = {
         "one seed": "a difference the test images support, from a single training, so its noise is not known",
         "seeds disagree": "but the training seeds do not agree on it",
-        "no": "a difference that chance can explain",
+        "no": "a difference not shown to be more than chance",
         "untested": "a difference that could not be tested",
     }[difference.verdict]
+    if difference.verdict == "no" and _smallest_p(summary) >= ALPHA:
+        doubt = "a difference that so few bootstrap replicates cannot test"
     return f"{where}, {_figures(best)} comes first: {gain} above {beside}, {doubt}.", evidence
 
 
@@ -79,6 +82,11 @@ def _company(best: MethodSummary, helped: list[MethodSummary], fusions: int) -> 
     if not others:
         return f" Of {fusions} fusions it is the only one shown to beat the control."
     return f" Also shown to beat the control, of {fusions} fusions: {join_words(others)}."
+
+
+def _smallest_p(summary: Summary) -> float:
+    """The smallest adjusted p that this many replicates and comparisons can give, were every difference clear."""
+    return min(1.0, 2 / (summary.replicates + 1) * summary.family)
 
 
 def _evidence(d: Difference, summary: Summary) -> str:
@@ -115,10 +123,10 @@ def _caveats(results: ExperimentResults, summary: Summary) -> list[str]:
         out.append("The demo shows that everything works; its figures say nothing about these methods on real images.")
     if summary.ranked and all(len(m.values) == 1 for m in summary.ranked):
         out.append("One training seed: a second training would give other figures, by an amount not measured here.")
-    if summary.family and 2 / (summary.replicates + 1) * summary.family >= 0.05:
+    if summary.family and _smallest_p(summary) >= ALPHA:
         out.append(
             f"With {summary.replicates} bootstrap replicates and {summary.family} comparisons no adjusted p can fall below "
-            f"{2 / (summary.replicates + 1) * summary.family:.3f}, so no difference can count as shown."
+            f"{_smallest_p(summary):.3f}, so no difference can count as shown."
         )
     flagged = [m.info.label for m in summary.ranked if m.info.contaminated]
     if flagged:

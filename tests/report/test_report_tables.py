@@ -90,7 +90,7 @@ def test_verdicts_tell_one_seed_and_disagreeing_seeds_apart():
     none = summarise(straddling).methods[1]
     assert none.difference is not None
     assert none.difference.verdict == "no"
-    assert "chance can explain" in headline(straddling, summarise(straddling)).answer
+    assert "not shown to be more than chance" in headline(straddling, summarise(straddling)).answer
 
 
 def test_holm_is_over_fusions_only():
