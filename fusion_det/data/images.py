@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL.Image import open as open_image
 
 from fusion_det.data.pair import Pair, PairRecord
 from fusion_det.errors import DatasetError, Problem
@@ -44,6 +45,7 @@ _UNREADABLE = (
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
+    ImportError,  # ultralytics replaces PIL.Image.open by one that goes looking for more codecs
 )
 
 
@@ -73,10 +75,10 @@ def inspect_image(path: Path) -> ImageFacts:
     if not content:
         raise UnusableImageError("is empty (0 bytes)")
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             if image.format == "PNG":
                 image.verify()  # checksums of all chunks; decoding alone does not look at those of the pixel data
-        with Image.open(io.BytesIO(content)) as image:
+        with open_image(io.BytesIO(content)) as image:
             image.load()
             _check_pixel_type(image)
             width, height = _upright_size(image)
@@ -92,7 +94,7 @@ def read_samples(path: Path) -> np.ndarray:
         DatasetError: the file cannot be read.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             image.load()
             _check_pixel_type(image)
             return _samples(ImageOps.exif_transpose(image))
@@ -151,7 +153,7 @@ def image_size(path: Path) -> tuple[int, int]:
         UnusableImageError: not an image.
     """
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return _upright_size(image)
     except _UNREADABLE as error:
         raise UnusableImageError(f"is not a readable image: {error}") from error

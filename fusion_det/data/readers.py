@@ -9,6 +9,7 @@ folder: ``ir/ vi/`` only; for fusing.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from fusion_det.data.layout import Layout, pair_up
 from fusion_det.data.pair import M3FD_CLASSES
 from fusion_det.data.voc import read_voc
 from fusion_det.errors import DatasetError, Problem
+
+log = logging.getLogger(__name__)
 
 SCENES_FILE = "scenes.json"
 _SPLIT_OF_WORD = {"train": "train", "val": "val", "valid": "val", "test": "test"}
@@ -209,6 +212,8 @@ def apply_m3fd_runs(listing: Listing) -> None:
         return
     if complete:
         listing.name = "m3fd"
+    elif listing.name == "m3fd":
+        log.warning("%s holds %d of M3FD's %d pairs", listing.root, len(stems), m3fd.M3FD_PAIRS)
     for stem in stems:
         run = m3fd.run_of(stem)
         if run is not None:

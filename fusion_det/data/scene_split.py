@@ -53,7 +53,10 @@ def scene_parts(dataset: PairDataset, seed: int) -> dict[str, list[str]]:
             cure="Raise --limit, or use random-712.",
         )
     totals = _total(groups)
-    candidates = (_candidate(groups, totals, seed, number) for number in range(CANDIDATES))
+    wanted: Counter[str] = Counter()
+    for group in groups:
+        wanted[group.condition] += len(group.stems)
+    candidates = (_candidate(groups, wanted, seed, number) for number in range(CANDIDATES))
     complete = [candidate for candidate in candidates if all(candidate[part] for part in SHARES)]
     if not complete:  # very few runs of very different length: three largest shares by size
         ordered = sorted(groups, key=lambda group: (-len(group.stems), group.name))
@@ -110,16 +113,14 @@ def _total(groups: Sequence[Group]) -> Counter[tuple[str, str]]:
     return total
 
 
-def _candidate(
-    groups: Sequence[Group], totals: Mapping[tuple[str, str], int], seed: int, number: int
-) -> dict[str, list[Group]]:
+def _candidate(groups: Sequence[Group], wanted: Mapping[str, int], seed: int, number: int) -> dict[str, list[Group]]:
+    """One dealing of the groups; ``wanted``: frames per condition, counting each group under its commonest one."""
     prefix = f"fusion_det/scene-712/{seed}/{number}/"
     ordered = sorted(groups, key=lambda g: hashlib.sha256((prefix + g.name).encode()).hexdigest())
     parts: dict[str, list[Group]] = {part: [] for part in SHARES}
     taken: Counter[tuple[str, str]] = Counter()
     for group in ordered:
-        wanted = totals["condition", group.condition]
-        part = max(SHARES, key=lambda p: SHARES[p] * wanted - taken[p, group.condition])
+        part = max(SHARES, key=lambda p: SHARES[p] * wanted[group.condition] - taken[p, group.condition])
         parts[part].append(group)
         taken[part, group.condition] += len(group.stems)
     return parts
