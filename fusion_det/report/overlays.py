@@ -153,7 +153,8 @@ def draw_panel(
 
 def contact_sheet(scene: Scene, drawn: Sequence[Drawn], caption: str, stamp: str) -> Image.Image:
     """All panels of a scene in one picture for a slide or a paper, with titles, the legend and the caption below."""
-    columns = min(range(3, 7), key=lambda n: (-len(drawn) % n, abs(n - 4)))
+    wide = round((1.5 * len(drawn)) ** 0.5)  # a landscape sheet
+    columns = min(range(3, 7), key=lambda n: (-len(drawn) % n, abs(n - wide)))
     width = 640
     panels = [
         d.image.resize((width, round(d.image.height * width / d.image.width)), Image.Resampling.LANCZOS) for d in drawn
