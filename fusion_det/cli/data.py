@@ -180,10 +180,11 @@ def _table(*heads: str) -> Table:
     """A plain table; a head that begins with > is right-aligned."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD)
     for head in heads:
-        table.add_column(head.removeprefix(">"), justify="right" if head.startswith(">") else "left")
+        table.add_column(Text(head.removeprefix(">")), justify="right" if head.startswith(">") else "left")
     return table
 
 
