@@ -66,7 +66,9 @@ class _Bar:
     def __init__(self, bars: _Bars, title: str = "", *, leave: bool, silent: bool = False) -> None:
         self._bars, self._title, self._leave, self._silent = bars, title, leave, silent
         self._task: TaskID | None = None
-        self._description, self._total, self._done = title, None, 0
+        self._description = title
+        self._total: int | None = None
+        self._done = 0
         self._last_line = time.monotonic()
         self._lock = threading.Lock()
 
@@ -85,7 +87,9 @@ class _Bar:
         with self._lock:
             self._done += steps
             if (live := self._bars.live) is not None and self._task is not None:
-                live.update(self._task, advance=steps, **({"note": escape(note)} if note else {}))
+                live.advance(self._task, steps)
+                if note:
+                    live.update(self._task, note=escape(note))
             elif not self._silent and time.monotonic() - self._last_line > LOG_EVERY:
                 self._last_line = time.monotonic()
                 count = f" {self._done}/{self._total}" if self._total else ""

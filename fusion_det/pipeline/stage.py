@@ -68,10 +68,11 @@ class Stage:
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the identity and of the inputs' digests: equal digests, equal results."""
+        """sha256 of label, identity and the inputs' digests: equal digests, equal results."""
         return digest_json(
             {
                 "kind": self.kind,
+                "label": self.label,
                 "identity": self.identity,
                 "inputs": {role: stage.digest for role, stage in self.inputs.items()},
             }
