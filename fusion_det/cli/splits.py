@@ -70,7 +70,10 @@ def make(
         raise ConfigError(f"{out} exists; use --force to replace it.")
     found = _open(dataset, cache)
     chosen = make_split(found, split, seed)
-    chosen.save(out)
+    try:
+        chosen.save(out)
+    except OSError as error:
+        raise ConfigError(f"--out {out} cannot be written: {error.strerror or error}") from error
     _show_summary(_summary(found, chosen))
     typer.echo(f"written to {out}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_det.data.annotation import Annotation, RawBox, normal_condition
+from fusion_det.data.images import image_stem
 from fusion_det.data.pair import M3FD_CLASSES
 from fusion_det.errors import Problem
 
@@ -25,7 +26,10 @@ class CocoFile:
 
 
 def read_coco(path: Path, problems: list[Problem]) -> CocoFile | None:
-    """Read one file. Each fault adds a problem; None if the file as a whole cannot be understood."""
+    """Read one file. Each fault adds a problem; None if the file as a whole cannot be understood.
+
+    Crowd regions (``iscrowd`` 1) are left out: they outline a mass of objects, not an object.
+    """
     content = _load(path, problems)
     if content is None:
         return None
@@ -38,7 +42,7 @@ def read_coco(path: Path, problems: list[Problem]) -> CocoFile | None:
     boxes, images = _images(content["images"], path, problems)
     for position, item in enumerate(content["annotations"], start=1):
         entry = _box(item, position, names, images, path, problems)
-        if entry is not None:
+        if entry is not None and not item.get("iscrowd"):
             boxes[entry[0]].append(entry[1])
     annotations = {
         stem: Annotation(path, tuple(boxes[key]), *_declared_size(image), condition=_condition(image))
@@ -99,7 +103,7 @@ def _images(
         if not valid:
             problems.append(Problem(path, f"image {position} needs an id and a file_name"))
             continue
-        stem = Path(item["file_name"]).stem
+        stem = image_stem(item["file_name"])
         if item["id"] in images:
             problems.append(Problem(path, f"image id {item['id']!r} is there twice"))
         elif stem in stems:

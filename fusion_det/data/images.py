@@ -49,6 +49,13 @@ _UNREADABLE = (
 )
 
 
+def image_stem(name: str) -> str:
+    """ "Ir/00215.png" → "00215"; a dot that does not begin an image suffix belongs to the stem."""
+    base = name.strip().replace("\\", "/").rpartition("/")[2]
+    stem, _, suffix = base.rpartition(".")
+    return stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else base
+
+
 @dataclass(frozen=True)
 class ImageFacts:
     """What a full read of an image file established. sha256: of the file's bytes. width, height: after EXIF rotation."""

@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 from fusion_det.data.cards import cards_dir, read_cards
-from fusion_det.data.layout import has_layout
+from fusion_det.data.layout import find_layout, has_layout, list_images
+from fusion_det.data.m3fd import is_complete
 from fusion_det.errors import DatasetError
 
 DATA_VARIABLE = "FUSION_DET_DATA"
@@ -29,16 +30,17 @@ def data_folders() -> list[Path]:
 def find_dataset(dataset_id: str) -> Path | None:
     """The folder of a dataset id, None if it is in none of the places.
 
-    $FUSION_DET_DATA may also be the dataset's own folder, if its name contains the id ("/data/M3FD_Detection").
+    $FUSION_DET_DATA may also be the dataset's own folder, if its name contains the id ("/data/M3FD_Detection") or it
+    holds all of M3FD's ids.
     """
     for folder in data_folders():
         place = folder / dataset_id
-        if place.is_dir() and any(place.iterdir()):
+        if place.is_dir() and not _is_empty(place):
             return place
     variable = os.environ.get(DATA_VARIABLE)
     if variable:
         itself = Path(variable).expanduser()
-        if normal_name(dataset_id) in normal_name(itself.resolve().name) and has_layout(itself):
+        if has_layout(itself) and _looks_like(dataset_id, itself):
             return itself
     return None
 
@@ -82,6 +84,19 @@ def locate(source: str | Path) -> tuple[Path, str]:
 def normal_name(name: str) -> str:
     """A dataset's name as it is written into results: lower case, "_" for what is neither letter nor digit."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _looks_like(dataset_id: str, folder: Path) -> bool:
+    if normal_name(dataset_id) in normal_name(folder.resolve().name):
+        return True
+    return dataset_id == "m3fd" and is_complete(list_images(find_layout(folder).ir, []))
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:
+        return False  # it is there; what is wrong with it is for the reader to say
 
 
 def _file_cure(path: Path) -> str:

@@ -51,8 +51,11 @@ def prepare(
         )
     if checksum:
         verify_checksum(card, archive, progress)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+    except OSError as error:
+        raise DatasetError(f"{out} cannot be created: {error.strerror}.", cure="Use --out elsewhere.") from error
     try:
         extract_safely(archive, beside, progress)
         dataset = _validated(card, archive, beside, progress)
@@ -108,7 +111,12 @@ def extract_safely(archive: Path, out: Path, progress: Progress = _SILENT) -> No
                 _extract_member(content, member, target)
                 progress.advance()
             progress.finish()
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except NotImplementedError as error:  # zipfile's word for Deflate64, which some tools use for large files
+        cure = "Unpack it with 7z or unzip, then run `fusion-det data check` on the folder."
+        raise DatasetError(
+            "The archive's compression is not supported.", [Problem(archive, str(error))], cure
+        ) from error
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         cure = "Download it again."
         raise DatasetError("The archive is damaged or not a zip file.", [Problem(archive, str(error))], cure) from error
     except OSError as error:

@@ -135,7 +135,7 @@ def detect_reader(source: Source) -> str:
     if named is not None:
         return "m3fd" if named.is_dir() and any(named.glob("*.xml")) else "coco"
     folder = source.layout.annotations
-    if folder is not None and any(_lower_suffix(file) == ".xml" for file in folder.iterdir()):
+    if folder is not None and any(_lower_suffix(file) == ".xml" for file in _files(folder)):
         return "m3fd"
     return "coco" if _json_files(source.layout) else ("m3fd" if folder is not None else "folder")
 
@@ -195,6 +195,7 @@ def _apply_scenes(listing: Listing, file: Path) -> None:
             if isinstance(run, str):
                 listing.runs[stem] = run
         listing.synthetic = content.get("synthetic") is True
+        listing.name = "demo" if listing.synthetic else listing.name
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
         message = f'is not a scene table {{"synthetic": …, "pairs": {{stem: {{"condition", "run"}}}}}}: {error!r}'
         listing.problems.append(Problem(file, message))
@@ -213,6 +214,7 @@ def apply_m3fd_runs(listing: Listing) -> None:
     if complete:
         listing.name = "m3fd"
     elif listing.name == "m3fd":
+        listing.name = "m3fd_partial"  # so that its figures never stand beside the paper's
         log.warning("%s holds %d of M3FD's %d pairs", listing.root, len(stems), m3fd.M3FD_PAIRS)
     for stem in stems:
         run = m3fd.run_of(stem)
@@ -243,7 +245,15 @@ def _json_files(layout: Layout) -> list[Path]:
 
 
 def _jsons(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.iterdir() if _lower_suffix(f) == ".json" and not f.name.startswith("."))
+    return [f for f in _files(folder) if _lower_suffix(f) == ".json" and not f.name.startswith(".")]
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        problem = Problem(folder, f"cannot be listed: {error.strerror or error}")
+        raise DatasetError("The dataset cannot be read.", [problem], "Check the permissions.") from error
 
 
 def _split_of(file: Path) -> str | None:

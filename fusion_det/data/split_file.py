@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fusion_det.data.images import IMAGE_SUFFIXES
+from fusion_det.data.images import image_stem
 from fusion_det.data.splits import PARTS, Split, shown
 from fusion_det.errors import DatasetError, Problem
 
@@ -99,15 +99,8 @@ def _part(content: Mapping[str, Any], part: str, path: Path, problems: list[Prob
     if wrong:
         quoted = ", ".join(repr(item) for item in wrong[:5])
         problems.append(Problem(path, f"{part}: ids must be text in quotes (leading zeros count): {quoted}"))
-    stems = [_stem(item) for item in items if isinstance(item, str)]
+    stems = [image_stem(item) for item in items if isinstance(item, str)]
     twice = sorted(stem for stem, count in Counter(stems).items() if count > 1)
     if twice:
         problems.append(Problem(path, f"{part}: there twice: {shown(twice)}"))
     return stems
-
-
-def _stem(item: str) -> str:
-    """ "Ir/00215.png" → "00215"; a dot that does not begin an image suffix belongs to the id."""
-    name = item.strip().replace("\\", "/").rpartition("/")[2]
-    stem, _, suffix = name.rpartition(".")
-    return stem if stem and f".{suffix.lower()}" in IMAGE_SUFFIXES else name

@@ -73,6 +73,15 @@ def test_the_variable_may_name_the_dataset_itself(
     monkeypatch.setenv("FUSION_DET_DATA", str(itself))
     assert locate("m3fd") == (itself, "m3fd")
     assert find_dataset("roadscene") is None
+    unnamed = tmp_path / "data"
+    for folder in ("Ir", "Vis"):
+        (unnamed / folder).mkdir(parents=True)
+        for i in range(4200):
+            (unnamed / folder / f"{i:05d}.png").touch()
+    monkeypatch.setenv("FUSION_DET_DATA", str(unnamed))
+    assert find_dataset("m3fd") == unnamed
+    (unnamed / "Ir" / "04199.png").unlink()
+    assert find_dataset("m3fd") is None
 
 
 def test_paths_and_names(datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -194,23 +194,23 @@ def test_the_box_of_a_lone_object_is_the_extent_of_what_it_changes(actor: Actor)
 
 
 def test_hidden_objects_are_not_annotated_and_half_hidden_ones_shrink() -> None:
-    behind = Actor("People", 2.0, 16.0, 11, view="front", variant="walker")
-    bus = Actor("Bus", 2.0, 10.0, 16, view="rear")
-    beside = dataclasses.replace(behind, x=3.4 * 16.0 / 10.0 - 0.25)
     run = plan_run(0, 0, 0)
 
     def boxes(*actors: Actor) -> dict[str, list[float]]:
-        canvas, sorted_actors, areas = paint_actors(dataclasses.replace(run, actors=actors), 0)
-        found, _ = visible_boxes(canvas, sorted_actors, areas)
+        canvas, painted, areas = paint_actors(dataclasses.replace(run, actors=actors), 0)
+        found, _ = visible_boxes(canvas, painted, areas)
         names = [M3FD_CLASSES[label] for label in found.labels]
         return dict(zip(names, found.xyxy.tolist(), strict=True))
 
+    bus = Actor("Bus", 2.0, 10.0, 16, view="rear")
+    behind = Actor("People", 3.2, 16.0, 11, view="front", variant="walker")
     assert set(boxes(behind, bus)) == {"Bus"}
-    alone = boxes(beside)["People"]
-    bus_box = boxes(bus)["Bus"]
-    if bus_box[0] < alone[2] and alone[0] < bus_box[2]:
-        partly = boxes(beside, bus).get("People", [bus_box[2], *alone[1:]])
-        assert partly[0] >= alone[0] and partly[2] == alone[2]
+    # The bus' right edge, at x = 2.0 + 1.25 and z = 10, covers up to x = 5.2 at z = 16: half of this person.
+    beside = dataclasses.replace(behind, x=5.2)
+    alone, partly = boxes(beside)["People"], boxes(beside, bus)["People"]
+    assert abs(partly[0] - boxes(bus)["Bus"][2]) <= 1
+    assert alone[0] + 1 < partly[0] < alone[2] - 1
+    assert partly[2] == alone[2]
 
 
 # -- what the two cameras see ----------------------------------------------------------------------------------------

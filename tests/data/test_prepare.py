@@ -162,6 +162,19 @@ def test_damaged_archives(tmp_path: Path, archive: Path) -> None:
         prepare(read_cards()["m3fd"], archive, tmp_path / "out")
 
 
+def test_a_compression_python_lacks(tmp_path: Path, archive: Path) -> None:
+    raw = bytearray(archive.read_bytes())
+    raw[8] = raw[raw.index(b"PK\x01\x02") + 10] = 9  # Deflate64
+    archive.write_bytes(raw)
+    with pytest.raises(DatasetError, match=r"compression is not supported(.|\n)*7z"):
+        prepare(card_for(archive), archive, tmp_path / "out")
+
+
+def test_a_place_that_cannot_be_made(tmp_path: Path, archive: Path) -> None:
+    with pytest.raises(DatasetError, match=r"cannot be created(.|\n)*--out"):
+        prepare(card_for(archive), archive, tmp_path / "a.zip" / "out")
+
+
 def test_contents_that_are_no_dataset(tmp_path: Path, archive: Path) -> None:
     (tmp_path / "source" / "Vis" / "00001.png").write_bytes(b"broken")
     zip_folder(tmp_path / "source", archive, prefix="M3FD_Detection/")

@@ -101,7 +101,7 @@ def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
 
 def test_scenes_file_gives_condition_run_and_synthetic(tmp_path: Path) -> None:
     dataset = open_dataset(write_m3fd(tmp_path / "d", 8, runs=4))
-    assert dataset.synthetic
+    assert dataset.synthetic and dataset.name == "demo"
     assert [record.run for record in dataset] == [f"r{i // 2:03d}" for i in range(8)]
     assert [record.condition for record in dataset] == ["day", "day", "night", "night"] * 2
 
@@ -111,6 +111,28 @@ def test_a_folder_named_m3fd_gets_its_conditions_and_runs(tmp_path: Path) -> Non
     assert dataset.records[0].condition == "overcast" and dataset.records[0].run == "lake-00000"
     assert dataset.records[60].run == "square-00060"
     assert dataset.name == "m3fd_sample"
+
+
+def test_a_part_of_m3fd_is_not_called_m3fd(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert open_dataset(write_m3fd(tmp_path / "m3fd", 3)).name == "m3fd_partial"
+    assert "3 of M3FD's 4200 pairs" in caplog.text
+
+
+def test_file_names_with_folders_dots_and_no_suffix(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "d", {"det": ["a.1", "b"]})
+    content = coco_content(["a.1", "b"])
+    content["images"][0]["file_name"] = "images\\a.1"
+    content["images"][1]["file_name"] = "train/b.PNG"
+    (root / "det.json").write_text(json.dumps(content))
+    assert [record.stem for record in open_dataset(root).labelled()] == ["a.1", "b"]
+
+
+def test_crowd_regions_are_left_out(tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "d", {"det": ["a", "b"]})
+    content = coco_content(["a", "b"])
+    content["annotations"][0]["iscrowd"] = 1
+    (root / "det.json").write_text(json.dumps(content))
+    assert [len(record.boxes or ()) for record in open_dataset(root)] == [0, 1]
 
 
 def test_coco_keeps_fractions_and_leaves_the_unmentioned_unannotated(tmp_path: Path) -> None:
