@@ -57,10 +57,10 @@ def main(
     out: Annotated[Path, typer.Option(help="Weights to write; the card goes beside them as .json.")] = DEMO_WEIGHTS,
     scenes: Annotated[int, typer.Option(min=30, help="Pairs to draw.")] = 800,
     seed: Annotated[int, typer.Option(min=1, help="Seed of the scenes; the demo's own is 0.")] = 1,
-    epochs: Annotated[int, typer.Option(min=1)] = 30,
+    epochs: Annotated[int, typer.Option(min=1)] = 10,
     imgsz: Annotated[int, typer.Option(min=64, help="Side the images are scaled to, pixels.")] = 256,
     batch: Annotated[int, typer.Option(min=1)] = 16,
-    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 2,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads; 0: all cores.")] = 1,
     device: Annotated[str, typer.Option(help="cpu, cuda:0, …")] = "cpu",
     work: Annotated[
         Path | None,
