@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -38,7 +38,7 @@ def _app() -> Any:
     return app
 
 
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
+def main(arguments: Sequence[str] | None = None, app: Callable[[], Any] = _app) -> NoReturn:
     """Run the command line. Errors a user can mend are printed without a traceback and end with exit code 2."""
     from fusion_det.cli.console import console
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     # A polite kill (a batch system's, say) ends like Ctrl-C: subprocesses stopped, whole results kept.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        _app()(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=True)
+        app()(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=True)
     except FusionDetError as error:
         console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
         sys.exit(2)

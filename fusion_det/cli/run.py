@@ -143,8 +143,9 @@ def _experiment(experiment: str | None, data: str | None, name: str | None, chan
     base = load_experiment(experiment or default_experiment(data))
     chosen = base.with_changes(changes)
     if name is None and chosen.data.source != base.data.source:
-        # Another dataset's table must not take the place (or the name) of this one's.
+        # Another dataset's table must not take the place, the name or the title of this one's.
         name = f"{base.name}-{normal_name(Path(chosen.data.source).name)}"
+        chosen = chosen.with_changes({"title": ""})
     if name is None and chosen.data.limit is not None:
         name = f"{base.name}-limit{chosen.data.limit}"
     return chosen.with_changes({"name": name}) if name else chosen

@@ -143,7 +143,7 @@ def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Map
     test = set(plan.split.ids["test"])
     return ExperimentResults(
         experiment=experiment.name,
-        title=experiment.title or experiment.name,
+        title=experiment.title or _title(plan),
         dataset=DatasetInfo(
             name=dataset.name,
             root=dataset.root,
@@ -175,6 +175,11 @@ def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Map
         report=experiment.report.model_dump(mode="json"),
         provenance=dict(provenance),
     )
+
+
+def _title(plan: Plan) -> str:
+    model = plan.experiment.detector.model.replace("yolo", "YOLO")
+    return f"mAP@50 of {model} on {plan.dataset.name} by fusion method"
 
 
 def _method_info(plan: Plan, spec: MethodSpec, outcomes: Mapping[str, Outcome]) -> MethodInfo:
