@@ -11,7 +11,6 @@ import json
 import logging
 import platform
 import shutil
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -117,7 +116,8 @@ def pretrain(
         "sha256": digest_file(out),
         "precision": "float16",
         "licence": "AGPL-3.0-or-later",
-        "command": f"python -m fusion_det.detection.demo_detector {' '.join(sys.argv[1:])}".strip(),
+        "command": f"python -m fusion_det.detection.demo_detector --scenes {scenes} --seed {seed} --epochs {epochs}"
+        f" --imgsz {imgsz} --batch {batch} --threads {threads} --device {device}",
         "scenes": {"generator_version": GENERATOR_VERSION, "seed": seed, "pairs": scenes},
         "images": {
             "views": "pair number modulo 3: " + ", ".join(VIEWS),

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from fusion_det.data.demo import GENERATOR_VERSION
 from fusion_det.data.pair import M3FD_CLASSES, PairRecord
 from fusion_det.detection.demo_detector import DEMO_SEED, VIEWS, pretrain, write_view
-from fusion_det.detection.weights import DEMO_WEIGHTS
+from fusion_det.detection.pretrained import DEMO_WEIGHTS
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_file
 
