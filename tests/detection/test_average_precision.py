@@ -156,8 +156,8 @@ def test_ap_by_hand() -> None:
     assert envelope[51:100] == pytest.approx(2 / 3)
     ap = class_ap(match_images(truth, found, 2))
     assert np.isnan(ap[1]), "a class without objects has no AP"
-    # 50 steps at 1, one falling from 1 to 2/3, 48 at 2/3, and the last falling from 2/3 to the sentinel 0.
-    assert ap[0] == pytest.approx(0.01 * (50 + (1 + 2 / 3) / 2 + 48 * 2 / 3 + (2 / 3) / 2), abs=1e-9)
+    # 49 steps at 1, one falling from 1 to 2/3, 49 at 2/3, and the last falling from 2/3 to the sentinel 0.
+    assert ap[0] == pytest.approx(0.01 * (49 + (1 + 2 / 3) / 2 + 49 * 2 / 3 + (2 / 3) / 2), abs=1e-9)
 
 
 def test_one_object_is_found_once_and_by_the_surest() -> None:
