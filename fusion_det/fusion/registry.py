@@ -226,7 +226,8 @@ def _import_file(path: Path) -> ModuleType:
     known = sys.modules.get(path.stem)
     if known is not None and getattr(known, "__file__", None) == str(path):
         return known
-    if known is not None or importlib.util.find_spec(path.stem) is not None:
+    found = importlib.util.find_spec(path.stem) if known is None else known.__spec__
+    if found is not None and found.origin != str(path):  # (a file in the working folder is found under its own name)
         raise MethodError(f"a module named {path.stem!r} exists already; rename {path}")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
