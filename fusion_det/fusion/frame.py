@@ -79,6 +79,9 @@ def check_fused(fused: torch.Tensor, expected: tuple[int, ...], card: MethodCard
             f"fusion method {card.name} returned {got}{batch}; its card (fuses={card.fuses!r}) promises floating point "
             f"{expected}"
         )
+    # A sum is finite only if all of its terms are, and is several times cheaper to look at.
+    if torch.isfinite(fused.sum(dtype=torch.float32)):
+        return
     finite = torch.isfinite(fused).flatten(1).all(1).tolist()
     if not all(finite):
         bad = [stem for stem, ok in zip(stems, finite, strict=True) if not ok] if stems else []

@@ -27,7 +27,7 @@ def claim_folder(out: Path, identity: dict[str, Any], color: str, *, overwrite: 
         raise ConfigError(f"--out {out} is a file; name a folder")
     claim = {"schema_version": 1, "method": identity, "color": color}
     marker = out / MARKER
-    images = sorted(out.glob("*.png")) if out.is_dir() else []
+    images = [file for file in out.glob("*.png") if not file.name.startswith(".")]
     found = _read(marker)
     if found == claim:
         return

@@ -49,8 +49,8 @@ def is_whole_png(file: Path, width: int, height: int, *, gray: bool, newer_than:
     return head.startswith(_SIGNATURE) and head[12:16] == b"IHDR" and head[16:26] == expected and tail == _END
 
 
-def sweep(folder: Path, older_than_seconds: float = 600.0) -> None:
-    """Remove the half-written files of runs that were killed here, leaving alone those that may still be written."""
+def sweep(folder: Path, older_than_seconds: float = 60.0) -> None:
+    """Remove the half-written files of runs that were killed here, leaving alone those that may still be written to."""
     limit = time.time() - older_than_seconds
     for file in folder.glob(".*.png.*.tmp.png"):
         try:

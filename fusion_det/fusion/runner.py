@@ -49,8 +49,8 @@ class FusionSummary:
 
     @property
     def seconds_per_pair(self) -> float | None:
-        """``fuse_seconds`` per image; None when nothing was fused."""
-        return self.fuse_seconds / self.written if self.written else None
+        """``fuse_seconds`` per image; None when nothing was fused (all was there, or external images were copied)."""
+        return self.fuse_seconds / self.written if self.written and self.fuse_seconds else None
 
 
 class FusionRunner:
@@ -111,6 +111,7 @@ class FusionRunner:
             todo = [record for record in records if not self._is_done(record, out)]
             work = self._copy if isinstance(self.method, ExternalImages) else self._fuse
             fuse_seconds = work(todo, out, queue, shown, len(records)) if todo else 0.0
+            sweep(out)  # again: what a run killed a moment before this one left was too young at the beginning
         except OSError as error:
             raise _explained(error, out, todo[queue.written :], queue) from error
         return FusionSummary(

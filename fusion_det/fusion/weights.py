@@ -94,7 +94,7 @@ def parse_weights(items: Iterable[str], known: Iterable[str]) -> dict[str, Path]
         if not equals or not text:
             raise MethodError(f"--weights {item}: write METHOD=FILE")
         if name not in names:
-            raise MethodError(f"--weights {item}: {name!r} is none of the chosen methods ({', '.join(sorted(names))})")
+            raise MethodError(f"--weights {item}: {name!r} is none of the methods ({', '.join(sorted(names))})")
         if not file.is_file():
             raise MethodError(f"--weights {item}: there is no file {file}")
         if name in parsed:

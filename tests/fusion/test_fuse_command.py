@@ -32,6 +32,13 @@ def call(*arguments: object) -> Result:
     return result
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands keep a cache below the working directory, and set a variable."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
+
+
 @pytest.fixture
 def sources(records: list[PairRecord]) -> tuple[str, ...]:
     return "--ir", str(records[0].ir.parent), "--vi", str(records[0].vi.parent)
@@ -63,7 +70,8 @@ def test_importing_the_commands_is_light() -> None:
     program = (
         "import sys, fusion_det.cli.methods, fusion_det.cli.fuse; print('torch' in sys.modules, 'numpy' in sys.modules)"
     )
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    root = Path(__file__).resolve().parents[2]
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=root)
     assert shown.stdout.split() == ["False", "False"]
 
 

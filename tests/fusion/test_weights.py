@@ -173,7 +173,7 @@ def test_parsing_the_option(tmp_path: Path) -> None:
     for item, message in {
         "ddfm": "write METHOD=FILE",
         "ddfm=": "write METHOD=FILE",
-        f"dfm={file}": "'dfm' is none of the chosen methods",
+        f"dfm={file}": "'dfm' is none of the methods",
         f"ddfm={tmp_path}/x": "there is no file",
     }.items():
         with pytest.raises(MethodError, match=message):

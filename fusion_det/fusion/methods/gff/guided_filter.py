@@ -6,27 +6,42 @@ K. He, J. Sun, X. Tang, "Guided Image Filtering", IEEE TPAMI 35(6), 2013; equati
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
 
 def window_sum(image: torch.Tensor, radius: int, dim: int) -> torch.Tensor:
-    """Sum over the pixels within ``radius`` along ``dim`` (-1 or -2) that lie inside the image; same shape.
+    """Sum over the pixels within ``radius`` along ``dim`` that lie inside the image; a new tensor of the same shape.
 
     A difference of running sums. These grow with the image, so use float64 where small differences matter.
     """
     size = image.shape[dim]
-    radius = min(radius, size - 1)
-    margins = (radius + 1, radius) if dim == -1 else (0, 0, radius + 1, radius)
-    sums = F.pad(image, margins).cumsum(dim)
-    return sums.narrow(dim, 2 * radius + 1, size) - sums.narrow(dim, 0, size)
+    reach = min(radius, size - 1)
+    sums = image.cumsum(dim)
+    # Upper ends of the windows: sums[i + reach], and the total for windows that end beyond the border.
+    windows = torch.empty_like(sums)
+    windows.narrow(dim, 0, size - reach).copy_(sums.narrow(dim, reach, size - reach))
+    if reach:
+        windows.narrow(dim, size - reach, reach).copy_(
+            sums.narrow(dim, size - 1, 1).expand_as(sums.narrow(dim, 0, reach))
+        )
+    # Less what lies before them: sums[i - reach - 1].
+    begun = size - reach - 1
+    if begun:
+        windows.narrow(dim, reach + 1, begun).sub_(sums.narrow(dim, 0, begun))
+    return windows
+
+
+def inverse_counts(size: int, radius: int, like: torch.Tensor) -> torch.Tensor:
+    """1 / (pixels inside the image within ``radius``), for each of ``size`` places; of the dtype and device of ``like``."""
+    place = torch.arange(size, device=like.device)
+    count = (place + radius).clamp_max(size - 1) - (place - radius).clamp_min(0) + 1
+    return count.to(like.dtype).reciprocal()
 
 
 def box_mean(image: torch.Tensor, radius: int) -> torch.Tensor:
     """Mean over the (2·radius+1)² window around each pixel of (…,H,W), counting only pixels inside the image."""
     height, width = image.shape[-2:]
-    rows = window_sum(image.new_ones(height, 1), radius, -2)
-    columns = window_sum(image.new_ones(1, width), radius, -1)
-    return window_sum(window_sum(image, radius, -1) / columns, radius, -2) / rows
+    rows, columns = inverse_counts(height, radius, image), inverse_counts(width, radius, image)
+    return window_sum(window_sum(image, radius, -1), radius, -2).mul_(rows[:, None] * columns)
 
 
 def guided_filter(guide: torch.Tensor, image: torch.Tensor, radius: int, eps: float) -> torch.Tensor:
@@ -38,8 +53,8 @@ def guided_filter(guide: torch.Tensor, image: torch.Tensor, radius: int, eps: fl
         radius: of the square windows, in pixels. eps: regularisation, in units of squared guide intensity.
     """
     mean_guide, mean_image = box_mean(guide, radius), box_mean(image, radius)
-    variance = box_mean(guide * guide, radius) - mean_guide * mean_guide
-    covariance = box_mean(guide * image, radius) - mean_guide * mean_image
-    slope = covariance / (variance.clamp_min(0) + eps)
-    offset = mean_image - slope * mean_guide
-    return box_mean(slope, radius) * guide + box_mean(offset, radius)
+    variance = box_mean(guide * guide, radius).addcmul_(mean_guide, mean_guide, value=-1).clamp_min_(0)
+    covariance = box_mean(guide * image, radius).addcmul_(mean_guide, mean_image, value=-1)
+    slope = covariance.div_(variance.add_(eps))
+    offset = mean_image.addcmul_(slope, mean_guide, value=-1)
+    return box_mean(offset, radius).addcmul_(box_mean(slope, radius), guide)
