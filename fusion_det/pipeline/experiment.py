@@ -21,6 +21,7 @@ from fusion_det.data import PairDataset, Split, make_split, open_dataset
 from fusion_det.data.locate import find_dataset
 from fusion_det.detection.pretrained import resolve_weights
 from fusion_det.files import digest_json, write_json
+from fusion_det.fusion import expand_methods
 from fusion_det.pipeline.engine import Display, make_slots, run_plan
 from fusion_det.pipeline.plan import Plan, PlannedStage, build_plan, check_disk, collect_results, survey
 from fusion_det.pipeline.results import ExperimentResults
@@ -99,9 +100,10 @@ def prepare(
     experiment: Experiment, places: Places, progress: Progress | None = None
 ) -> tuple[Plan, list[PlannedStage]]:
     """Check everything that can be checked before any work, and lay out the work."""
-    weights = resolve_weights(experiment.detector.weights, experiment.detector.model)
+    expand_methods(experiment.methods)  # a misspelt name is told before a dataset is read
     dataset = open_data(experiment.data, places, progress)
     split = choose_split(dataset, experiment.split)
+    weights = resolve_weights(experiment.detector.weights, experiment.detector.model)
     plan = build_plan(experiment, dataset, split, weights)
     return plan, survey(plan, places.store)
 
