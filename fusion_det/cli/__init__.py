@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -42,6 +43,8 @@ def main(arguments: Sequence[str] | None = None, app: Callable[[], Any] = _app) 
     """Run the command line. Errors a user can mend are printed without a traceback and end with exit code 2."""
     from fusion_det.cli.console import console
 
+    # Before torch is imported: OpenMP threads that spin while they wait starve the threads that read and write images.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     # A polite kill (a batch system's, say) ends like Ctrl-C: subprocesses stopped, whole results kept.
     signal.signal(signal.SIGTERM, _interrupt)
