@@ -213,7 +213,10 @@ def test_content_digest_follows_content_not_place_or_spelling(tmp_path: Path) ->
     (moved / "labels" / "00000.xml").write_text(voc_text([("Car", 5, 6, 20, 19)]))
     box_moved = open_dataset(moved).content_digest
     write_image(moved / "infrared" / "00002.png", mode="L", seed=99)
-    assert len({first.content_digest, box_moved, open_dataset(moved).content_digest}) == 3
+    infrared_changed = open_dataset(moved).content_digest
+    write_image(moved / "visible" / "00002.png", seed=98)
+    visible_changed = open_dataset(moved).content_digest
+    assert len({first.content_digest, box_moved, infrared_changed, visible_changed}) == 4
 
 
 def test_annotations_without_images_can_be_counted(tmp_path: Path) -> None:

@@ -61,6 +61,14 @@ def test_random_712_on_4200_and_the_documented_algorithm() -> None:
     assert make_split(dataset_of(stems)).digest.startswith("393f6b0c")
 
 
+@pytest.mark.parametrize(
+    ("n", "counts"),
+    [(3, (1, 1, 1)), (4, (2, 1, 1)), (10, (7, 1, 2)), (74, (52, 7, 15)), (60, (42, 6, 12)), (13, (9, 1, 3))],
+)
+def test_rounding_by_hand(n: int, counts: tuple[int, int, int]) -> None:
+    assert tuple(len(part) for part in random_parts([str(i) for i in range(n)], 0).values()) == counts
+
+
 def test_seeds_differ_and_agree_with_themselves() -> None:
     dataset = dataset_of([f"{i:03d}" for i in range(50)])
     digests = [make_split(dataset, "random-712", seed).digest for seed in (0, 1, 2, 0)]
@@ -126,6 +134,10 @@ def test_leakage_by_hand() -> None:
     split = Split("x", None, {"train": ("f1", "f5"), "val": ("g3",), "test": ("f2", "f4", "f9")})
     # f2 is next to f1, f4 next to f5, f9 next to none; runs of f2 and f9 are in train. g3 is another series.
     assert leakage(dataset, split) == {"neighbour": pytest.approx(2 / 3), "run": pytest.approx(2 / 3)}
+    # An unknown run in train does not make every unknown run in test leaked.
+    half_known = dataset_of(["f1", "f5", "f9"], {"f9": "A"})
+    known = Split("x", None, {"train": ("f1",), "val": (), "test": ("f5", "f9")})
+    assert leakage(half_known, known)["run"] == 0
     unnumbered = dataset_of(["a", "b", "c"])
     assert leakage(unnumbered, Split("x", None, {"train": ("a",), "val": ("b",), "test": ("c",)})) == {}
 
