@@ -3,9 +3,9 @@
     python benchmarks/bench_overhead.py --data ../shared/data/roadscene --methods vi,mean --epochs 40 \
         --detector-weights ../shared/data/weights/yolov5n_coco --set detector.model=yolov5n --set detector.imgsz=320
 
-"Directly" is ultralytics' own trainer in a fresh process per training, on the very trees the pipeline exported, with the same settings and
-number of threads, then its own validation on val and test. The ratio is wall time over wall time in this one run; fusing, which has no
-counterpart there, is listed apart. Run it on an otherwise idle machine.
+"Directly" is ultralytics' own trainer in a fresh process per training, on the very trees the pipeline exported, with the
+same settings and number of threads, then its own validation on val and test. The ratio is wall time over wall time in this
+one run; fusing, which has no counterpart there, is listed apart. Run it on an otherwise idle machine.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ class Trainer(DetectionTrainer):
 
 common = dict(data=sys.argv[2], imgsz=job["imgsz"], batch=job["batch"], device=job["device"], iou=job["nms_iou"],
               max_det=job["max_detections"], project=sys.argv[3], exist_ok=True, plots=False)
-trainer = Trainer(overrides=dict(model=f"{job['model']}.yaml", epochs=job["epochs"], seed=job["seed"], deterministic=True, amp=job["amp"],
-                  cache=job["cache"], patience=0, pretrained=False, augmentations=[], **common, **job["hyperparameters"]))
+model = dict(model=f"{job['model']}.yaml", pretrained=False, augmentations=[])
+schedule = dict(epochs=job["epochs"], seed=job["seed"], deterministic=True, amp=job["amp"], cache=job["cache"], patience=0)
+trainer = Trainer(overrides={**model, **schedule, **common, **job["hyperparameters"]})
 trainer.train()
 for split in ("val", "test"):
-    DetectionValidator(args=dict(model=str(trainer.best), split=split, save_json=True, conf=0.001, task="detect", mode="val", **common))()
+    args = dict(model=str(trainer.best), split=split, save_json=True, conf=0.001, task="detect", mode="val")
+    DetectionValidator(args={**args, **common})()
 """
 
 

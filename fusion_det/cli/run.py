@@ -61,7 +61,10 @@ def run(
         typer.Option("--set", help="Any other setting of the experiment: detector.imgsz=416 (YAML value)."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, mps, or a list of GPUs: cuda:0,cuda:1.")] = "auto",
-    jobs: Annotated[int | None, typer.Option(help="Trainings at a time per device. [default: 1]")] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(help="Trainings at a time per device. [default: 1 on a GPU; one per core, at most 4, on a CPU]"),
+    ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of cached work and results.")] = Path("runs"),
     reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports"),
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and stop.")] = False,

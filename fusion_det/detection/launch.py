@@ -26,7 +26,7 @@ def run_job(
 ) -> list[dict[str, Any]]:
     """Run a job in a fresh process and wait for it.
 
-    The process' output goes to ``job.out/log.txt`` (appended: a resumed training has one log). Its events are shown on ``progress``.
+    The process' output goes to ``job.out/log.txt`` (appended: a resumed training has one log), its events to ``progress``.
 
     Args:
         cancelled: when set from another thread, the process is stopped; what it finished (whole epochs) stays.
@@ -65,6 +65,9 @@ def run_job(
 
 def _environment(job: TrainJob | DetectJob) -> dict[str, str]:
     environment = dict(os.environ)
+    environment.pop(
+        "OMP_WAIT_POLICY", None
+    )  # good for fusing beside other threads; a training alone is a third slower with it
     if job.threads:
         environment |= {"OMP_NUM_THREADS": str(job.threads), "MKL_NUM_THREADS": str(job.threads)}
     if job.device.startswith("cuda"):

@@ -29,8 +29,8 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ops
 
 from fusion_det.detection.jobs import DetectJob, TrainJob
-from fusion_det.detection.sampling import EpochSampler, SeededSamples, derive_seed
 from fusion_det.detection.pretrained import Transfer, load_matching, read_state_dict
+from fusion_det.detection.sampling import EpochSampler, SeededSamples, derive_seed
 from fusion_det.errors import StageError
 from fusion_det.files import replace_atomically, write_text
 

@@ -174,7 +174,8 @@ def make_slots(device: str, jobs: int | None, cores: int, cuda_devices: Callable
     """Slots for ``--device`` and ``--jobs``.
 
     "auto" is every CUDA device, else the CPU; "cuda:0,cuda:2" names some; ``jobs`` is the number of stages at a time per
-    device (default 1). CPU threads are divided among the slots.
+    device: by default 1 on a GPU, and on a CPU one per core, at most four, since small networks use one core better than two.
+    CPU threads are divided among the slots.
 
     Raises:
         ConfigError: an unknown device.
@@ -191,7 +192,7 @@ def make_slots(device: str, jobs: int | None, cores: int, cuda_devices: Callable
             raise ConfigError("--device is empty; give auto, cpu, mps or cuda:N")
     if jobs is not None and jobs < 1:
         raise ConfigError(f"--jobs {jobs}: needs at least 1")
-    names = [name for name in names for _ in range(jobs or 1)]
+    names = [name for name in names for _ in range(jobs or (min(cores, 4) if name == "cpu" else 1))]
     return tuple(Slot(name, max(1, cores // len(names))) for name in names)
 
 

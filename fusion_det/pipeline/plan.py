@@ -162,6 +162,7 @@ def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Map
             counts=plan.split.counts(),
             boxes={part: dataset.class_counts(ids) for part, ids in plan.split.ids.items()},
             leakage=leakage(dataset, plan.split),
+            note=plan.split.note,
         ),
         ground_truth={part: truth / f"{part}.json" for part in ("val", "test")},
         methods=tuple(_method_info(plan, spec, outcomes) for spec in plan.methods),

@@ -74,6 +74,8 @@ class SplitInfo(_Frozen):
     """Split → number of images."""
     boxes: dict[str, dict[str, int]]
     """Split → class name → number of boxes."""
+    note: str = ""
+    """What a reader must know about how the split came about."""
     leakage: dict[str, float] = Field(default_factory=dict)
     """"neighbour" and "run": share (0–1) of test frames whose neighbouring id / capture run is in train."""
 

@@ -111,6 +111,7 @@ def render_page(
         versions=_flat(results.provenance.get("versions", {})),
         times=[(name, duration(_seconds(s))) for name, s in _mapping(results.provenance.get("seconds")).items()],
         leakage=leakage_text(results),
+        split_note=results.split.note,
         dashes=[look.dash for look in looks(summary.methods)],
         legend=[_legend(style) for style in (HIT, FALSE, MISS)],
         detector=detector_text(results),
@@ -219,7 +220,7 @@ def leakage_text(results: ExperimentResults) -> str:
         return ""
     return (
         f"Of the test images, {' and '.join(shares)}. Where that share is high, the figures say how well scenes already seen "
-        "are detected again; the order of the methods is affected less than the figures are."
+        "are detected again."
     )
 
 

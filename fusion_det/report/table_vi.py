@@ -52,7 +52,7 @@ def table_vi(results: ExperimentResults, summary: Summary) -> Table:
         row("real?", of_difference(lambda d: verdict_text(d)))
     return Table(
         slug="table_vi",
-        caption=f"mAP@50 (%) on the test images of {results.dataset.name}, {results.title or results.experiment}.",
+        caption=f"mAP@50 (%) on the test images of {results.dataset.name}, by fusion method.",
         head=("", *(flagged(m, m.info.abbreviation) for m in methods)),
         rows=tuple(rows),
         notes=tuple(main_notes(results, summary)),

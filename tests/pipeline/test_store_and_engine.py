@@ -230,7 +230,9 @@ def test_manifest_of_another_version_is_not_trusted(store: Store) -> None:
 
 
 def test_slots() -> None:
-    assert make_slots("auto", None, 8, lambda: 0) == (Slot("cpu", 8),)
+    assert make_slots("auto", None, 8, lambda: 0) == (Slot("cpu", 2),) * 4
+    assert make_slots("auto", None, 2, lambda: 0) == (Slot("cpu", 1),) * 2
+    assert make_slots("auto", 1, 8, lambda: 0) == (Slot("cpu", 8),)
     assert make_slots("auto", None, 8, lambda: 2) == (Slot("cuda:0", 4), Slot("cuda:1", 4))
     assert make_slots("cpu", 2, 2, lambda: 0) == (Slot("cpu", 1), Slot("cpu", 1))
     assert make_slots("0,2", None, 4, lambda: 4) == (Slot("cuda:0", 2), Slot("cuda:2", 2))
