@@ -63,7 +63,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, mps, or a list of GPUs: cuda:0,cuda:1.")] = "auto",
     jobs: Annotated[
         int | None,
-        typer.Option(help="Trainings at a time per device. [default: 1 on a GPU; one per core, at most 4, on a CPU]"),
+        typer.Option(help="Trainings at a time per device [default: 1; on a CPU one per core, at most 4]."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of cached work and results.")] = Path("runs"),
     reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports"),
