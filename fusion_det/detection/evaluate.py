@@ -109,7 +109,7 @@ def evaluate(
         result["bootstrap"] = {
             "seed": 0,
             "unit": "run" if by_run else "image",
-            "mAP50": samples.round(6).tolist(),
+            "mAP50": [_number(s) for s in samples.round(6)],
         }
     return result
 
