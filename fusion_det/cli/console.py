@@ -68,7 +68,8 @@ class _Bar:
         self._task: TaskID | None = None
         self._description = title
         self._total: int | None = None
-        self._done = 0
+        self._done = self._found = 0
+        self._started = time.monotonic()
         self._last_line = time.monotonic()
         self._lock = threading.Lock()
 
@@ -76,6 +77,7 @@ class _Bar:
         with self._lock:
             words = [self._title, description] if description not in self._title else [self._title]
             self._description, self._total, self._done = " · ".join(filter(None, words)), total, done
+            self._started, self._found = time.monotonic(), done
             if (live := self._bars.live) is None:
                 return
             if self._task is None:
@@ -93,7 +95,8 @@ class _Bar:
             elif not self._silent and time.monotonic() - self._last_line > LOG_EVERY:
                 self._last_line = time.monotonic()
                 count = f" {self._done}/{self._total}" if self._total else ""
-                self._bars.console.print(f"{self._description}{count}  {note}", markup=False, soft_wrap=True)
+                left = f"  {_left(self._last_line - self._started, self._done - self._found, self._total, self._done)}"
+                self._bars.console.print(f"{self._description}{count}  {note}{left}", markup=False, soft_wrap=True)
 
     def finish(self, note: str = "") -> None:
         with self._lock:
@@ -105,6 +108,14 @@ class _Bar:
             else:
                 live.remove_task(self._task)
                 self._task = None
+
+
+def _left(elapsed: float, advanced: int, total: int | None, done: int) -> str:
+    """Time left at the pace so far, in words; "" while there is no pace."""
+    if not total or advanced < 1:
+        return ""
+    seconds = elapsed / advanced * (total - done)
+    return f"{seconds:.0f} s left" if seconds < 90 else f"{seconds / 60:.0f} min left"
 
 
 class RichProgress(_Bar):
@@ -150,9 +161,9 @@ class RunDisplay:
             self._overall = _Bar(self._bars, "all stages", leave=True, silent=True)
             self._overall.start("", total)
         self._overall.advance(1)
-        if outcome.state == "cached":
+        if outcome.state in ("cached", "skipped"):  # what is skipped follows from the failure that was shown
             return
-        colour = {"done": "green", "failed": "red", "skipped": "yellow"}[outcome.state]
+        colour = {"done": "green", "failed": "red"}[outcome.state]
         words = f"  {outcome.reason.splitlines()[0]}" if outcome.reason else ""
         self._bars.console.print(
             f"[{colour}]{outcome.state:7}[/] {done:3}/{total} {stage.kind:8} {escape(stage.label)}  "
