@@ -117,7 +117,8 @@ def _show(event: dict[str, Any], progress: Progress) -> None:
     elif event["event"] == "batch":
         progress.advance(0, f"epoch {event['epoch']}/{event['epochs']} batch {event['batch']}/{event['batches']}")
     elif event["event"] == "resume":
-        progress.advance(event["epoch"], f"resumed after epoch {event['epoch']}")
+        progress.start("train", event["epochs"], event["epoch"])
+        progress.advance(0, f"resumed after epoch {event['epoch']}")
     elif event["event"] == "weights":
         progress.advance(0, f"{event['taken']} of {event['total']} tensors from {Path(event['file']).name}")
     elif event["event"] == "split":
