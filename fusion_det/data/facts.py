@@ -18,6 +18,7 @@ from pathlib import Path
 from fusion_det.data.images import ImageFacts, UnusableImageError, inspect_image
 from fusion_det.errors import Problem
 from fusion_det.files import write_text
+from fusion_det.machine import available_cores
 from fusion_det.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -111,7 +112,7 @@ def gather_facts(
     if not unknown:
         return facts
     progress.start("checking images", len(files), done=len(facts))
-    workers = min(8, os.cpu_count() or 1)
+    workers = min(8, available_cores())
     try:
         with ThreadPoolExecutor(workers) as pool:
             for batch in _batches(unknown, _IN_FLIGHT):

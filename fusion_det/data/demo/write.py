@@ -20,6 +20,7 @@ from fusion_det.data.demo.render import Frame, RunRenderer
 from fusion_det.data.pair import M3FD_CLASSES
 from fusion_det.errors import DatasetError
 from fusion_det.files import write_json
+from fusion_det.machine import available_cores
 from fusion_det.progress import NoProgress, Progress
 
 GENERATOR_VERSION = 1
@@ -86,7 +87,7 @@ def _jobs(seed: int, scenes: int) -> Iterator[Job]:
 def _run_jobs(
     jobs: list[Job], work: partial[dict[str, dict[str, str]]], workers: int | None
 ) -> Iterator[dict[str, dict[str, str]]]:
-    count = min(workers or min(os.cpu_count() or 1, 8), len(jobs))
+    count = min(workers or min(available_cores(), 8), len(jobs))
     if count <= 1:
         yield from map(work, jobs)
         return
