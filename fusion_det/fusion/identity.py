@@ -5,9 +5,7 @@ Computed from source files and digests, without importing torch, so that a pipel
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,6 +17,7 @@ from fusion_det.fusion.build import check_config
 from fusion_det.fusion.registry import Registration, default_registry
 from fusion_det.fusion.spec import MethodSpec
 from fusion_det.fusion.weights import WeightsChoice, find_weights
+from fusion_det.source_digest import meaning_digest
 
 SHARED_SOURCES = (
     "fusion_det.fusion.frame",
@@ -117,20 +116,3 @@ def _source_files(module: str) -> list[tuple[str, Path]]:
 @functools.lru_cache(maxsize=4096)
 def _meaning_as_of(file: Path, size: int, mtime_ns: int) -> str:
     return meaning_digest(file.read_bytes())
-
-
-def meaning_digest(source: bytes) -> str:
-    """sha256 of what Python code means: its syntax tree without docstrings, so comments and layout do not count.
-
-    Anything that is not Python (a compiled module) counts byte by byte.
-    """
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return hashlib.sha256(source).hexdigest()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node
-        ):
-            node.body = node.body[1:]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -15,8 +15,8 @@ import pytest
 
 from fusion_det.errors import MethodError
 from fusion_det.fusion import MethodSpec, list_cards, load_method_modules, method_identity
-from fusion_det.fusion.identity import meaning_digest
 from fusion_det.fusion.registry import Registry
+from fusion_det.source_digest import meaning_digest
 
 MakeModule = Callable[[str, str], ModuleType]
 
