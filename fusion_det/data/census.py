@@ -8,7 +8,8 @@ from typing import Any
 from fusion_det.data.pair import PairDataset
 
 COCO_SMALL, COCO_LARGE = 32**2, 96**2
-"""COCO's limits between small, medium and large objects, in square pixels."""
+"""COCO's limits between small, medium and large objects, in square pixels; an object on a limit is of the larger size,
+as in :mod:`fusion_det.detection.evaluate`."""
 
 
 def census(dataset: PairDataset) -> dict[str, Any]:
@@ -20,7 +21,7 @@ def census(dataset: PairDataset) -> dict[str, Any]:
     sizes = Counter(f"{record.width}x{record.height}" for record in dataset)
     labelled = dataset.labelled()
     areas = Counter(
-        "small" if area < COCO_SMALL else "medium" if area <= COCO_LARGE else "large"
+        "small" if area < COCO_SMALL else "medium" if area < COCO_LARGE else "large"
         for record in labelled
         if record.boxes is not None
         for area in _areas(record.boxes.xyxy.tolist())
