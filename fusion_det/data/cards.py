@@ -20,7 +20,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class DatasetCard:
-    """The front matter of a card; ``text`` is the Markdown below it.
+    """The front matter of a card.
 
     pairs, labelled: how many there should be, None if it varies. layout: the reader that fits.
     """
@@ -34,7 +34,6 @@ class DatasetCard:
     pairs: int | None
     labelled: int | None
     archives: tuple[Archive, ...]
-    text: str
     file: Path
 
 
@@ -61,7 +60,7 @@ def read_card(file: Path) -> DatasetCard:
     """One card; its id is the file's name without ``.md``."""
     import yaml
 
-    head, separator, text = file.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
+    head, separator, _ = file.read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
     try:
         front: Any = yaml.safe_load(head) if separator else None
     except yaml.YAMLError as error:
@@ -81,6 +80,5 @@ def read_card(file: Path) -> DatasetCard:
         pairs=front.get("pairs"),
         labelled=front.get("labelled"),
         archives=tuple(Archive(**archive) for archive in front.get("archives", [])),
-        text=text.strip(),
         file=file,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -65,7 +65,6 @@ class MethodCard:
     table_vi: float | None = None
     order: int = 1000
     notes: str = ""
-    extra: dict[str, str] = field(default_factory=dict)
 
 
 class FusionMethod(ABC):

@@ -31,7 +31,8 @@ def test_every_card_is_sound() -> None:
     cards = read_cards()
     assert {"m3fd", "m3fd_fusion", "roadscene", "flir_aligned", "llvip", "demo"} <= cards.keys()
     for card in cards.values():
-        assert card.layout in READERS and card.title and card.licence and card.text.startswith("# ")
+        assert card.layout in READERS and card.title and card.licence
+        assert "\n---\n# " in card.file.read_text(encoding="utf-8")
         assert all(re.fullmatch(r"[0-9a-f]{64}", archive.sha256) for archive in card.archives)
     assert cards["m3fd"].classes == cards["demo"].classes == M3FD_CLASSES
     sha = {archive.name: archive.sha256 for card in cards.values() for archive in card.archives}
