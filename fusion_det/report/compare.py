@@ -9,8 +9,11 @@ from fusion_det.report.summary import MethodSummary, difference_between, stamps,
 from fusion_det.report.table_vi import flagged, seeds_text
 from fusion_det.report.tables import Cell, Table, to_markdown
 
-HARMLESS = frozenset({"workers", "device", "cache", "project", "name", "tensors_loaded"})
-"""Detector settings that may differ without a warning: they say where and how fast, not what."""
+HARMLESS = frozenset({"workers", "cache", "weights_file"})
+"""Detector settings that may differ without a warning: they say where and how fast, not what.
+
+Two machines never have the same absolute ``weights_file``; whether it is the same file is for ``weights_sha256`` to say.
+"""
 
 
 def compare_reports(a: ExperimentResults, b: ExperimentResults) -> str:

@@ -59,6 +59,16 @@ def test_differences_by_method_and_warning_on_the_detector(results: ExperimentRe
     assert "Warning" not in compare_reports(results, results)
 
 
+def test_the_same_weights_elsewhere_are_no_difference(results: ExperimentResults):
+    here, there = (
+        results.model_copy(update={"detector": results.detector | {"weights_file": f, "weights_sha256": "a" * 64}})
+        for f in ("/home/a/yolov5s.pt", "/home/b/yolov5s.pt")
+    )
+    assert "Warning" not in compare_reports(here, there)
+    other = there.model_copy(update={"detector": there.detector | {"weights_sha256": "b" * 64}})
+    assert "weights_sha256" in compare_reports(here, other)
+
+
 def test_unknown_experiment_names_those_there_are(runs: Path):
     with pytest.raises(ConfigError, match=r"Experiments in .*: fake"):
         load_results("fak", runs)
