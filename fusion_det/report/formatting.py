@@ -104,5 +104,5 @@ def escape_latex(text: str) -> str:
 
 
 def escape_markdown(text: str) -> str:
-    """Text for a cell of a Markdown table: pipes, emphasis and HTML are shown, not obeyed."""
-    return re.sub(r"([\\|*_`<])", r"\\\1", text.replace("\n", " "))
+    """Text for a cell of a Markdown table: pipes, emphasis, links and HTML are shown, not obeyed."""
+    return re.sub(r"([\\|*_`<>\[\]])", r"\\\1", text.replace("\n", " "))

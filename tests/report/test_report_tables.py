@@ -164,7 +164,8 @@ def test_wide_latex_tables_are_scaled():
 
 
 def test_markdown_escapes_what_would_break_the_grid():
-    assert escape_markdown("a|b*c_<x>") == r"a\|b\*c\_\<x>"
+    assert escape_markdown("a|b*c_<x>") == r"a\|b\*c\_\<x\>"
+    assert escape_markdown("![x](http://a) > b") == r"!\[x\](http://a) \> b"
     table = Table("x", "c", ("", "A|B"), ((Cell("r"), Cell("1.0", "best")),), stamps=("DEMO: not real",))
     text = to_markdown(table)
     assert r"| DEMO | A\|B |" in text
