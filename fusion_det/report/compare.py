@@ -5,7 +5,7 @@ from __future__ import annotations
 from fusion_det.errors import ConfigError
 from fusion_det.pipeline.results import ExperimentResults
 from fusion_det.report.formatting import MISSING, interval, join_words, percent, points
-from fusion_det.report.summary import MethodSummary, difference_between, stamps, summarise
+from fusion_det.report.summary import MethodSummary, difference_between, resampling, stamps, summarise
 from fusion_det.report.table_vi import flagged, seeds_text
 from fusion_det.report.tables import Cell, Table, to_markdown
 
@@ -101,6 +101,13 @@ def _warnings(
     other = [m.info.label for n, m in first.items() if n in second and m.info.weights != second[n].info.weights]
     if other:
         out.append(f"the fusion weights of {join_words(other)} differ.")
+    unpaired = [
+        m.info.label
+        for n, m in first.items()
+        if n in second and m.ok and second[n].ok and resampling(m.ok) != resampling(second[n].ok)
+    ]
+    if unpaired:
+        out.append(f"the bootstraps of {join_words(unpaired)} drew other images, so their differences have no interval.")
     libraries = [r.provenance.get("versions") or {} for r in (a, b)]
     moved = [
         f"{name} {libraries[0].get(name, MISSING)} → {libraries[1].get(name, MISSING)}"

@@ -25,6 +25,10 @@ agrees on the sign. "one seed" / "seeds disagree": the images say yes, but train
 "no": the images do not say so. "untested": a control, or nothing to pair with."""
 
 
+FEW_GROUPS = 20
+"""With fewer resampling groups percentile intervals cover less than they claim (Cameron, Gelbach & Miller 2008)."""
+
+
 @dataclass(frozen=True)
 class Difference:
     """A method's mAP50 minus a reference's, fractions. ``p_holm`` is None outside the tested family."""
@@ -88,7 +92,15 @@ class Summary:
     replicates: int
     """Bootstrap replicates behind each interval."""
     unit: str
-    """What the bootstrap resamples: "image", or "run" (whole capture runs, whose frames are not independent)."""
+    """What the bootstrap resamples: "image"; "run" (whole capture runs, whose frames are not independent); or "run or image"
+    (the runs that are known, every other image alone)."""
+    groups: int | None
+    """How many of these units there are to draw from; None if the results do not say."""
+
+    @property
+    def few_groups(self) -> bool:
+        """Whether percentile intervals are too narrow because they are drawn from too little."""
+        return self.groups is not None and self.groups < FEW_GROUPS
 
     @property
     def ranked(self) -> tuple[MethodSummary, ...]:
@@ -130,6 +142,7 @@ def summarise(results: ExperimentResults) -> Summary:
         family=sum(m.difference is not None and m.difference.p_holm is not None for m in methods),
         replicates=max((len(m.replicates) for m in methods if m.replicates is not None), default=0),
         unit=next((str(u) for r in results.runs if (u := r.metrics.get("bootstrap", {}).get("unit"))), "image"),
+        groups=next((int(g) for r in results.runs if (g := r.metrics.get("bootstrap", {}).get("groups"))), None),
     )
 
 
@@ -140,7 +153,7 @@ def difference_between(a: MethodSummary, b: MethodSummary) -> Difference:
     value = a.mean - b.mean
     common = sorted(a.values.keys() & b.values.keys())
     paired = None
-    if a.replicates is not None and b.replicates is not None and _bootstrap_seeds(a) == _bootstrap_seeds(b):
+    if a.replicates is not None and b.replicates is not None and resampling(a.ok) == resampling(b.ok):
         paired = paired_difference(a.replicates, b.replicates)
     return Difference(
         reference=b.info.name,
@@ -153,6 +166,12 @@ def difference_between(a: MethodSummary, b: MethodSummary) -> Difference:
         seeds_common=len(common),
         verdict="untested",
     )
+
+
+def resampling(runs: Sequence[MethodRun]) -> set[tuple[object, ...]]:
+    """How the bootstrap of these runs drew: only where that is the same, replicate i is of the same images."""
+    drawn = [run.metrics.get("bootstrap", {}) for run in runs]
+    return {tuple(b.get(key) for key in ("seed", "unit", "groups")) for b in drawn}
 
 
 def stamps(results: ExperimentResults) -> tuple[str, ...]:
@@ -197,15 +216,10 @@ def _method(info: MethodInfo, runs: Sequence[MethodRun]) -> MethodSummary:
 
 def _replicates(runs: Sequence[MethodRun]) -> np.ndarray | None:
     rows = [run.metrics.get("bootstrap", {}).get("mAP50") for run in runs]
-    seeds = {run.metrics.get("bootstrap", {}).get("seed") for run in runs}
     # Only replicates of the same images may be averaged.
-    if not rows or not all(rows) or len(seeds) != 1 or len({len(row) for row in rows}) != 1:
+    if not rows or not all(rows) or len(resampling(runs)) != 1 or len({len(row) for row in rows}) != 1:
         return None
     return average_over_seeds(rows)
-
-
-def _bootstrap_seeds(method: MethodSummary) -> set[object]:
-    return {run.metrics.get("bootstrap", {}).get("seed") for run in method.ok}
 
 
 def _with_differences(methods: Sequence[MethodSummary], reference: MethodSummary) -> list[MethodSummary]:

@@ -81,11 +81,12 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
     several = len(summary.seeds) > 1
     spread = "mean ± sample standard deviation over the detector's training seeds" if several else "one training seed"
     count = results.split.counts.get("test", 0)
-    runs = ", whole capture runs at a time" if summary.unit == "run" else ""
     notes.append(
         f"mAP50: {spread}; best bold, second best underlined, as printed. {100 * LEVEL:.0f} % low and high: bootstrap "
-        f"over the {count} test images{runs} ({summary.replicates} replicates), averaged over seeds."
+        f"over the {count} test images{_units(summary)} ({summary.replicates} replicates), averaged over seeds."
     )
+    if summary.few_groups:
+        notes.append(few_groups_text(summary))
     if summary.reference is not None:
         notes.append(
             f"Δ: difference to {summary.reference.info.label}, the better of the single-sensor controls here, with the "
@@ -112,6 +113,24 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
         f"data {results.dataset.content_digest[:12]}."
     )
     return notes
+
+
+def few_groups_text(summary: Summary) -> str:
+    """The caution that belongs beside intervals from few groups."""
+    return (
+        f"Caution: the bootstrap had only {summary.groups} groups of images to draw from; percentile intervals over so few "
+        "are too narrow, and p too small."
+    )
+
+
+def _units(summary: Summary) -> str:
+    groups = "" if summary.groups is None else f", {summary.groups} in all"
+    if summary.unit == "run":
+        return f", whole capture runs at a time{groups}"
+    if summary.unit == "run or image":
+        known = "" if summary.groups is None else f", {summary.groups} groups in all"
+        return f", whole capture runs at a time where the run is known and single images elsewhere{known}"
+    return ""
 
 
 def failure_reason(method: MethodSummary) -> str:
@@ -222,6 +241,8 @@ def json_document(results: ExperimentResults, summary: Summary) -> dict[str, Any
         "stamps": list(stamps(results)),
         "confidence_level": LEVEL,
         "bootstrap_replicates": summary.replicates,
+        "bootstrap_unit": summary.unit,
+        "bootstrap_groups": summary.groups,
         "comparisons": summary.family,
         "reference": None if summary.reference is None else summary.reference.info.name,
         "notes": main_notes(results, summary),

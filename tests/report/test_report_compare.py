@@ -59,6 +59,18 @@ def test_differences_by_method_and_warning_on_the_detector(results: ExperimentRe
     assert "Warning" not in compare_reports(results, results)
 
 
+def test_other_bootstraps_give_no_interval_and_say_so(results: ExperimentResults):
+    runs = tuple(
+        r.model_copy(update={"metrics": r.metrics | {"bootstrap": r.metrics["bootstrap"] | {"unit": "run"}}})
+        if r.method == "mean"
+        else r
+        for r in results.runs
+    )
+    text = compare_reports(results, results.model_copy(update={"runs": runs}))
+    assert "bootstraps of Mean drew other images" in text
+    assert "| – |" in next(line for line in text.splitlines() if line.startswith("| Mean"))
+
+
 def test_the_same_weights_elsewhere_are_no_difference(results: ExperimentResults):
     here, there = (
         results.model_copy(update={"detector": results.detector | {"weights_file": f, "weights_sha256": "a" * 64}})

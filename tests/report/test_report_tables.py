@@ -102,14 +102,36 @@ def test_holm_is_over_fusions_only():
     assert summary.methods[2].difference.p_holm == pytest.approx(4 * 2 / 1001)
 
 
-def test_replicates_of_other_images_are_never_paired():
-    results = by_hand({"vi": {0: (0.6, FLAT)}, "gff": {0: (0.7, FLAT)}})
+def drawn(results: ExperimentResults, index: int, **how: object) -> ExperimentResults:
+    """The results with one run's bootstrap drawn in another way."""
     runs = list(results.runs)
-    runs[1] = runs[1].model_copy(update={"metrics": {"mAP50": 0.7, "bootstrap": {"seed": 1, "mAP50": FLAT}}})
-    difference = summarise(results.model_copy(update={"runs": tuple(runs)})).methods[1].difference
+    metrics = runs[index].metrics
+    runs[index] = runs[index].model_copy(update={"metrics": metrics | {"bootstrap": metrics["bootstrap"] | how}})
+    return results.model_copy(update={"runs": tuple(runs)})
+
+
+@pytest.mark.parametrize("how", [{"seed": 1}, {"unit": "run"}, {"groups": 7}])
+def test_replicates_of_other_images_are_never_paired(how: dict[str, object]):
+    results = by_hand({"vi": {0: (0.6, FLAT)}, "gff": {0: (0.7, FLAT)}})
+    difference = summarise(drawn(results, 1, **how)).methods[1].difference
     assert difference is not None
     assert difference.low is None
     assert difference.verdict == "untested"
+    seeds = by_hand({"gff": {0: (0.7, FLAT), 1: (0.7, FLAT)}})
+    assert summarise(drawn(seeds, 1, **how)).methods[0].low is None
+
+
+@pytest.mark.parametrize(("unit", "words"), [("run", "whole capture runs"), ("run or image", "where the run is known")])
+def test_the_number_of_resampled_groups_is_told_and_few_are_a_caution(unit: str, words: str):
+    results = by_hand({"vi": {0: (0.6, FLAT)}, "gff": {0: (0.7, FLAT)}})
+    for groups, few in ((19, True), (20, False)):
+        both = drawn(drawn(results, 0, unit=unit, groups=groups), 1, unit=unit, groups=groups)
+        summary = summarise(both)
+        notes = " ".join(table_vi(both, summary).notes)
+        assert words in notes
+        assert f"{groups} " in notes
+        assert ("too narrow" in notes) is few
+        assert any("too narrow" in text for text in headline(both, summary).details) is few
 
 
 def test_paper_row_on_the_whole_of_m3fd_only():
