@@ -137,7 +137,8 @@ def _fuse_with(
     runner = FusionRunner(method, options.color.value, device, options.batch_size, options.workers)
     runner.check_output(dataset.records, out)
     identity = method_identity(spec, weights or "auto")
-    claim_folder(out, identity, options.color.value, overwrite=options.overwrite)
+    sources = {} if spec.folder is not None else {record.stem: record.content for record in dataset}
+    claim_folder(out, identity, options.color.value, sources, overwrite=options.overwrite)
     return runner.run(dataset.records, out, progress)
 
 

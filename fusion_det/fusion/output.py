@@ -1,8 +1,9 @@
-"""Whose images a folder holds: ``fusion.json`` beside them, so that two methods never mix in one folder."""
+"""Whose images a folder holds: ``fusion.json`` beside them, so that two methods or two datasets never mix in one."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,22 @@ from fusion_det.errors import ConfigError
 from fusion_det.files import write_json
 
 MARKER = "fusion.json"
+_SCHEMA = 2
 
 
-def claim_folder(out: Path, identity: dict[str, Any], color: str, *, overwrite: bool) -> None:
-    """Make ``out`` the folder of this method's images, or say why it cannot be.
+def claim_folder(
+    out: Path, identity: dict[str, Any], color: str, sources: Mapping[str, str], *, overwrite: bool
+) -> None:
+    """Make ``out`` the folder of this method's images of these pairs, or say why it cannot be.
+
+    Images of other pairs stay, and so do those of the same ones: a dataset that has grown continues.
 
     Args:
         identity: from :func:`fusion_det.fusion.method_identity`.
-        overwrite: images that another method, version or colour left here (``fusion.json`` says so) are deleted first.
+        sources: stem → digest of the pair's images (``PairRecord.content``) for every image about to be made; empty where
+            no source decides the pixels (``NAME=FOLDER``).
+        overwrite: images that another method, version or colour left here (``fusion.json`` says so), or that were made
+            from other sources of the same stem, are deleted first.
 
     Raises:
         ConfigError: ``out`` holds images that are not fusion_det's (a source folder, perhaps) or, without ``overwrite``,
@@ -25,24 +34,40 @@ def claim_folder(out: Path, identity: dict[str, Any], color: str, *, overwrite: 
     """
     if out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out} is a file; name a folder")
-    claim = {"schema_version": 1, "method": identity, "color": color}
-    marker = out / MARKER
+    claim = {"schema_version": _SCHEMA, "method": identity, "color": color}
     images = [file for file in out.glob("*.png") if not file.name.startswith(".")]
-    found = _read(marker)
-    if found == claim:
-        return
+    found = _read(out / MARKER)
     if images and found is None:
         raise ConfigError(
             f"--out {out} holds {len(images)} PNG images but no {MARKER} that says how they were made; choose another folder"
         )
-    if images and not overwrite:
-        raise ConfigError(
-            f"--out {out} holds images that were {_difference(found or {}, claim)}; choose another folder, or --overwrite "
-            "them"
-        )
-    for image in images:
+    before = found or {}
+    same_method = all(before.get(key) == value for key, value in claim.items())
+    known = _sources(before) if same_method else {}
+    stale = [file for file in images if not same_method or _is_of_others(file.stem, known, sources)]
+    if stale and not overwrite:
+        reason = _other_sources(stale) if same_method else f"were {_difference(before, claim)}"
+        raise ConfigError(f"--out {out} holds images that {reason}; choose another folder, or --overwrite them")
+    for image in stale:
         image.unlink()
-    write_json(marker, claim)
+    claim["sources"] = {**known, **sources}
+    if claim != found:
+        write_json(out / MARKER, claim)
+
+
+def _is_of_others(stem: str, known: Mapping[str, str], sources: Mapping[str, str]) -> bool:
+    return stem in sources and known.get(stem) != sources[stem]
+
+
+def _sources(found: dict[str, Any]) -> dict[str, str]:
+    recorded = found.get("sources")
+    return recorded if isinstance(recorded, dict) else {}
+
+
+def _other_sources(stale: list[Path]) -> str:
+    names = sorted(file.name for file in stale)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"were fused from other infrared and visible images of the same names ({', '.join(names[:3])}{more})"
 
 
 def _read(marker: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -99,6 +100,25 @@ def test_methods_never_mix_in_one_folder(sources: tuple[str, ...], tmp_path: Pat
     with pytest.raises(ConfigError, match="fused with --color ycbcr, not gray"):
         call("fuse", "-m", "mean", "--color", "gray", *sources, "--out", out)
     assert "6 images written" in call("fuse", "-m", "max", *sources, "--out", out, "--overwrite").output
+
+
+def test_datasets_never_mix_in_one_folder(sources: tuple[str, ...], records: list[PairRecord], tmp_path: Path) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    call("fuse", "-m", "mean", *sources, "--out", out, "--limit", 4)
+    assert "2 images written" in call("fuse", "-m", "mean", *sources, "--out", out).output  # it has grown
+    for kind, file in (("ir", records[0].ir), ("vi", records[0].vi)):
+        (other / kind).mkdir(parents=True)
+        image = np.asarray(Image.open(file)) // 2
+        Image.fromarray(image).save(other / kind / file.name)
+        os.utime(other / kind / file.name, ns=(0, 0))  # older than what was fused: time alone would not tell
+    command = ("fuse", "-m", "mean", "--ir", other / "ir", "--vi", other / "vi", "--out", out)
+    before = (out / records[0].ir.name).read_bytes()
+    with pytest.raises(ConfigError, match=r"other infrared and visible images of the same names \(00000\.png\)"):
+        call(*command)
+    assert (out / records[0].ir.name).read_bytes() == before
+    assert "1 images written" in call(*command, "--overwrite").output
+    assert (out / records[0].ir.name).read_bytes() != before
+    assert len(list(out.glob("*.png"))) == 6
 
 
 def test_foreign_images_are_never_deleted(sources: tuple[str, ...], tmp_path: Path) -> None:
