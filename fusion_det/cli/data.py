@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,10 +19,6 @@ Dataset = Annotated[
     str, typer.Argument(help="Dataset id (looked up in datasets/ and $FUSION_DET_DATA) or a folder.", metavar="DATASET")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-CacheDir = Annotated[
-    Path, typer.Option("--cache", help="Where facts of checked files are remembered.", show_default=True)
-]
-DEFAULT_CACHE = Path("runs/cache")
 
 
 @app.command("list", epilog="Example: [bold]fusion-det data list[/bold]")

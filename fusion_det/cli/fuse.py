@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusion_det.cli.console import RichProgress, console
+from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
 from fusion_det.errors import ConfigError, MethodError
 
 if TYPE_CHECKING:
@@ -24,9 +24,6 @@ _EXAMPLES = """Examples:
   fusion-det fuse --method laplacian,gff --data m3fd --out fused          (writes fused/laplacian and fused/gff)
 
   fusion-det fuse --method ddfm --weights ddfm=best.pt --data datasets/m3fd --out fused --device cuda --batch-size 4"""
-
-
-DEFAULT_CACHE = Path("runs/cache")
 
 
 class ColorOption(StrEnum):
@@ -75,7 +72,7 @@ def fuse(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace images in --out that were made in another way.")
     ] = False,
-    cache: Annotated[Path, typer.Option(help="Where facts of checked source images are remembered.")] = DEFAULT_CACHE,
+    cache: CacheDir = DEFAULT_CACHE,
     method_module: Annotated[
         list[str] | None,
         typer.Option(metavar="MODULE", help="Python module or .py file with more methods (repeatable)."),
@@ -85,9 +82,6 @@ def fuse(
 
     Images that are there already are kept, so a run that was interrupted continues.
     """
-    # Reading, fusing and writing threads share the cores, and OpenMP's threads by default burn them while they wait for
-    # each other: 2 to 5 times the time on a busy machine. Read once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from fusion_det.fusion import expand_methods, load_method_modules, parse_weights, weights_status
 
     load_method_modules(method_module or [])

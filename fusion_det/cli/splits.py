@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
+
 if TYPE_CHECKING:
     from fusion_det.data import PairDataset, Split
 
@@ -19,9 +21,7 @@ Dataset = Annotated[
 ]
 SplitName = Annotated[str, typer.Option("--split", help="random-712, scene-712 or official.")]
 Seed = Annotated[int, typer.Option("--seed", help="The split's seed (not the detector's).")]
-CacheDir = Annotated[Path, typer.Option("--cache", help="Where facts of checked files are remembered.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-DEFAULT_CACHE = Path("runs/cache")
 
 
 @app.command(

@@ -35,9 +35,8 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands keep a cache below the working directory, and set a variable."""
+    """The commands keep a cache below the working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
 
 
 @pytest.fixture
