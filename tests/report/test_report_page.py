@@ -43,7 +43,8 @@ def test_page_is_whole_and_small(report: Path):
 
 
 @pytest.mark.parametrize(
-    "words", ["DEMO", "DDFM", "no weights at weights/ddfm", "91 %", "yolov5nu", "64e6d25", "anchor-free"]
+    "words",
+    ["DEMO", "DDFM", "no weights at weights/ddfm", "91 %", "yolov5nu", "64e6d25", "anchor-free", "highest mAP50:95"],
 )
 def test_page_says(report: Path, words: str):
     assert words in (report / "index.html").read_text(encoding="utf-8")
