@@ -28,8 +28,12 @@ def report(
         typer.Argument(help="Name of the experiment, or a results.json. Left out: the only one there is."),
     ] = None,
     runs: Annotated[Path, typer.Option(metavar="DIR", help="Where experiments are kept.")] = Path("runs"),
+    reports: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of reports; this one is written to DIR/EXPERIMENT.")
+    ] = Path("reports"),
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write the report.", show_default="reports/EXPERIMENT")
+        Path | None,
+        typer.Option(metavar="DIR", help="Write the report to exactly this folder.", show_default="REPORTS/EXPERIMENT"),
     ] = None,
     compare: Annotated[
         tuple[str, str] | None,
@@ -41,12 +45,13 @@ def report(
     if compare is not None:
         _compare(compare, experiment, runs, out)
         return
-    from fusion_det.report import build_report
+    from fusion_det.pipeline.experiment import write_report
 
     results = load_results(experiment, runs)
-    folder = out if out is not None else Path("reports") / results.experiment
+    folder = out if out is not None else reports / results.experiment
     with RichProgress() as progress:
-        index = build_report(results, folder, progress)
+        # Asked for by name, so always built; marked as run marks it, so that the next run does not build it again.
+        index = write_report(results, folder, progress, force=True)
     console().print(f"The report is at {index.resolve()}", markup=False, soft_wrap=True)
     if open_page:
         typer.launch(index.resolve().as_uri())

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from fusion_det.cli.report import load_results, report
 from fusion_det.errors import ConfigError
+from fusion_det.pipeline.experiment import write_report
 from fusion_det.pipeline.results import ExperimentResults
 from fusion_det.report import compare_reports
 
@@ -103,10 +104,24 @@ def test_results_of_another_version_are_refused(runs: Path):
         load_results("fake", runs)
 
 
+def test_what_the_verb_wrote_the_next_run_keeps_but_the_verb_writes_again(runs: Path, tmp_path: Path):
+    def built() -> int:
+        assert CliRunner().invoke(app(), ["fake", "--runs", str(runs), "--reports", str(tmp_path)]).exit_code == 0
+        return (tmp_path / "fake/index.html").stat().st_mtime_ns
+
+    first = built()
+    page = write_report(load_results("fake", runs), tmp_path / "fake")
+    assert page.stat().st_mtime_ns == first
+    assert built() > first
+
+
 def test_the_verb_writes_the_report(runs: Path, tmp_path: Path):
     done = CliRunner().invoke(app(), ["fake", "--runs", str(runs), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out/index.html").is_file()
+    parent = CliRunner().invoke(app(), ["fake", "--runs", str(runs), "--reports", str(tmp_path / "pages")])
+    assert parent.exit_code == 0, parent.output
+    assert (tmp_path / "pages/fake/index.html").is_file()
     both = CliRunner().invoke(app(), ["--runs", str(runs), "--compare", "fake", "fake"])
     assert both.exit_code == 0, both.output
     assert "B − A" in both.output
