@@ -107,7 +107,9 @@ def _warnings(
         if n in second and m.ok and second[n].ok and resampling(m.ok) != resampling(second[n].ok)
     ]
     if unpaired:
-        out.append(f"the bootstraps of {join_words(unpaired)} drew other images, so their differences have no interval.")
+        out.append(
+            f"the bootstraps of {join_words(unpaired)} drew other images, so their differences have no interval."
+        )
     libraries = [r.provenance.get("versions") or {} for r in (a, b)]
     moved = [
         f"{name} {libraries[0].get(name, MISSING)} → {libraries[1].get(name, MISSING)}"
