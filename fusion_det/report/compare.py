@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fusion_det.errors import ConfigError
 from fusion_det.pipeline.results import ExperimentResults
+from fusion_det.report.cautions import device_kind
 from fusion_det.report.formatting import MISSING, interval, join_words, percent, points
 from fusion_det.report.summary import MethodSummary, difference_between, resampling, stamps, summarise
 from fusion_det.report.table_vi import flagged, seeds_text
@@ -101,6 +102,15 @@ def _warnings(
     other = [m.info.label for n, m in first.items() if n in second and m.info.weights != second[n].info.weights]
     if other:
         out.append(f"the fusion weights of {join_words(other)} differ.")
+    trained = [
+        m.info.label
+        for n, m in first.items()
+        if n in second and m.ok and second[n].ok and _trained_on(m) != _trained_on(second[n])
+    ]
+    if trained:
+        out.append(
+            f"the detectors of {join_words(trained)} were trained in another precision or on another kind of device."
+        )
     unpaired = [
         m.info.label
         for n, m in first.items()
@@ -119,3 +129,7 @@ def _warnings(
     if moved:
         out.append(f"library versions differ ({join_words(moved)}).")
     return out
+
+
+def _trained_on(method: MethodSummary) -> set[tuple[str, str]]:
+    return {(run.precision, device_kind(run)) for run in method.ok}

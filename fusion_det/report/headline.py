@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from fusion_det.pipeline.results import ExperimentResults
+from fusion_det.report.cautions import cautions
 from fusion_det.report.formatting import interval, join_words, p_value, percent, points
 from fusion_det.report.statistics import ALPHA
 from fusion_det.report.summary import Difference, MethodSummary, Summary, difference_between
-from fusion_det.report.table_vi import few_groups_text
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,7 @@ def _caveats(results: ExperimentResults, summary: Summary) -> list[str]:
             f"With {summary.replicates} bootstrap replicates and {summary.family} comparisons no adjusted p can fall below "
             f"{_smallest_p(summary):.3f}, so no difference can count as shown."
         )
-    if summary.few_groups and summary.family:
-        out.append(few_groups_text(summary))
+    out += cautions(results, summary)
     flagged = [m.info.label for m in summary.ranked if m.info.contaminated]
     if flagged:
         clean = [m for m in summary.fusions if not m.info.contaminated]

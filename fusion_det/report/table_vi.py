@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fusion_det.pipeline.results import ExperimentResults, MethodRun
+from fusion_det.report.cautions import cautions
 from fusion_det.report.formatting import MISSING, join_words, marks, p_value, percent, points
 from fusion_det.report.statistics import LEVEL
 from fusion_det.report.summary import (
@@ -85,8 +86,7 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
         f"mAP50: {spread}; best bold, second best underlined, as printed. {100 * LEVEL:.0f} % low and high: bootstrap "
         f"over the {count} test images{_units(summary)} ({summary.replicates} replicates), averaged over seeds."
     )
-    if summary.few_groups:
-        notes.append(few_groups_text(summary))
+    notes += cautions(results, summary)
     if summary.reference is not None:
         notes.append(
             f"Δ: difference to {summary.reference.info.label}, the better of the single-sensor controls here, with the "
@@ -113,14 +113,6 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
         f"data {results.dataset.content_digest[:12]}."
     )
     return notes
-
-
-def few_groups_text(summary: Summary) -> str:
-    """The caution that belongs beside intervals from few groups."""
-    return (
-        f"Caution: the bootstrap had only {summary.groups} groups of images to draw from; percentile intervals over so few "
-        "are too narrow, and p too small."
-    )
 
 
 def _units(summary: Summary) -> str:
@@ -173,7 +165,7 @@ TIDY_COLUMNS = (
     "method", "label", "abbreviation", "family", "order", "weights", "trained_on", "contaminated",
     "seed", "status", "reason", "mAP50", "mAP50_95", "coco_AP50", "coco_AP50_95", "coco_AP75",
     "coco_AP_small", "coco_AP_medium", "coco_AP_large", "precision", "recall", "f1", "confidence",
-    "best_epoch", "train_seconds", "fuse_seconds_per_pair", "paper_mAP50",
+    "best_epoch", "train_device", "train_precision", "train_seconds", "fuse_seconds_per_pair", "paper_mAP50",
 )  # fmt: skip
 
 
@@ -220,6 +212,8 @@ def _tidy_row(results: ExperimentResults, method: MethodSummary, run: MethodRun 
             "seed": run.seed,
             "reason": run.reason,
             "best_epoch": run.best_epoch,
+            "train_device": run.device,
+            "train_precision": run.precision,
             "train_seconds": run.seconds.get("train"),
             "mAP50": metric(run, "mAP50"),
             "mAP50_95": metric(run, "mAP50_95"),
@@ -263,6 +257,8 @@ def _method_json(results: ExperimentResults, m: MethodSummary) -> dict[str, Any]
         "contaminated": m.info.contaminated,
         "split_digest": results.split.digest,
         "seeds": {str(seed): value for seed, value in sorted(m.values.items())},
+        "train_device": {str(run.seed): run.device for run in m.ok},
+        "train_precision": {str(run.seed): run.precision for run in m.ok},
         "mAP50": m.mean,
         "mAP50_std": m.std,
         "mAP50_interval": None if m.low is None else [m.low, m.high],

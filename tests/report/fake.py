@@ -254,6 +254,8 @@ def _run(
         metrics=metrics,
         training_curve=_curve(place / "curve.csv", rng, metrics["mAP50"]),
         best_epoch=11,
+        device="cpu",
+        precision="fp32",
         seconds={"train": 12.0 + seed, "detect": 1.5},
     )
 

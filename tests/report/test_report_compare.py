@@ -68,6 +68,11 @@ def test_other_bootstraps_give_no_interval_and_say_so(results: ExperimentResults
         for r in results.runs
     )
     text = compare_reports(results, results.model_copy(update={"runs": runs}))
+    assert "another precision" not in text
+    other = tuple(r.model_copy(update={"precision": "bf16"}) if r.method == "mean" else r for r in results.runs)
+    assert "Mean were trained in another precision" in compare_reports(
+        results, results.model_copy(update={"runs": other})
+    )
     assert "bootstraps of Mean drew other images" in text
     assert "| – |" in next(line for line in text.splitlines() if line.startswith("| Mean"))
 

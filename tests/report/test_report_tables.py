@@ -209,6 +209,7 @@ def test_csv_is_tidy_and_every_row_is_stamped(report: Path, results: ExperimentR
     assert [row["contaminated"] for row in gff] == ["true"] * 3
     run = next(r for r in results.runs if r.method == "gff" and r.seed == 1)
     assert float(gff[1]["mAP50"]) == pytest.approx(run.metrics["mAP50"], rel=1e-5)
+    assert (gff[1]["train_device"], gff[1]["train_precision"]) == ("cpu", "fp32")
     failed = [row for row in rows if row["method"] == "ddfm"]
     assert all(row["status"] == "failed" and "no weights" in row["reason"] for row in failed)
     classes = list(csv.DictReader(io.StringIO((report / "per_class.csv").read_text(encoding="utf-8"))))
@@ -226,6 +227,7 @@ def test_json_is_versioned_and_complete(report: Path):
     gff = next(m for m in document["methods"] if m["method"] == "gff")
     assert gff["mAP50"] == pytest.approx(sum(gff["seeds"].values()) / 3)
     assert gff["difference"]["reference"] == document["reference"]
+    assert gff["train_precision"] == {"0": "fp32", "1": "fp32", "2": "fp32"}
     assert next(m for m in document["methods"] if m["method"] == "ddfm")["status"] == "failed"
 
 
@@ -238,6 +240,22 @@ def test_limit_is_a_stamp_of_its_own():
     limited = by_hand({"vi": {0: (0.6, FLAT)}}, limit=50)
     assert [s.split(":")[0] for s in stamps(limited)] == ["LIMIT 50"]
     assert "LIMIT 50" in to_markdown(table_vi(limited, summarise(limited)))
+
+
+def test_rows_trained_in_another_way_are_a_caution(results: ExperimentResults):
+    def warned(**how: str) -> list[str]:
+        runs = tuple(r.model_copy(update=how) if r.method == "gff" and r.seed == 1 else r for r in results.runs)
+        mixed = results.model_copy(update={"runs": runs})
+        summary = summarise(mixed)
+        notes = [n for n in table_vi(mixed, summary).notes if "not all trained alike" in n]
+        assert [d for d in headline(mixed, summary).details if "not all trained alike" in d] == notes
+        return notes
+
+    assert warned() == []
+    assert warned(device="cpu:0") == []
+    assert warned(precision="") == []
+    assert "precision (bf16: GFF; the others fp32)" in warned(precision="bf16")[0]
+    assert "kind of device (cuda: GFF; the others cpu)" in warned(device="cuda:0")[0]
 
 
 def test_contamination_and_failure_are_said_in_the_main_table(report: Path):
