@@ -6,10 +6,10 @@ import hashlib
 import re
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
 from fusion_det.data.cards import Archive, DatasetCard, read_cards
@@ -19,6 +19,7 @@ from fusion_det.data.pair import PairDataset
 from fusion_det.data.readers import READERS, Source, detect_reader
 from fusion_det.data.validate import build_dataset
 from fusion_det.errors import ConfigError, DatasetError, Problem
+from fusion_det.files import folder_lock, replace_folder
 from fusion_det.progress import NoProgress, Progress
 
 MAX_UNPACKED = 64 * 2**30
@@ -45,28 +46,32 @@ def prepare(
     """
     if not archive.is_file():
         raise DatasetError(f"The archive {archive} does not exist.", cure="Check --zip.")
+    _refuse_occupied(out)
+    if checksum:
+        verify_checksum(card, archive, progress)
+    with _new_folder(out) as folder:
+        extract_safely(archive, folder, progress)
+        return _validated(card, archive, folder, progress)
+
+
+@contextmanager
+def _new_folder(out: Path) -> Iterator[Path]:
+    """A folder that becomes ``out``; what a killed process left of an earlier attempt is removed first."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder_lock(out))
+            _refuse_occupied(out)  # another process may have put it there while this one waited
+            folder = stack.enter_context(replace_folder(out, stale_after=0))
+        except OSError as error:
+            raise DatasetError(f"{out} cannot be created: {error.strerror}.", cure="Use --out elsewhere.") from error
+        yield folder
+
+
+def _refuse_occupied(out: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(
             f"{out} exists and is not empty; nothing is overwritten.", cure="Move it away, or use --out."
         )
-    if checksum:
-        verify_checksum(card, archive, progress)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    except OSError as error:
-        raise DatasetError(f"{out} cannot be created: {error.strerror}.", cure="Use --out elsewhere.") from error
-    try:
-        extract_safely(archive, beside, progress)
-        dataset = _validated(card, archive, beside, progress)
-        beside.chmod(0o755)
-        if out.exists():
-            out.rmdir()
-        beside.rename(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
-    return dataset
 
 
 def verify_checksum(card: DatasetCard, archive: Path, progress: Progress = _SILENT) -> None:

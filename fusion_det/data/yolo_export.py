@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from fusion_det.data.images import UnusableImageError, image_size
 from fusion_det.data.pair import PairDataset, PairRecord
 from fusion_det.data.splits import PARTS, Split
 from fusion_det.errors import DatasetError, Problem
+from fusion_det.files import replace_folder
 
 DATA_FILE = "data.yaml"
 
@@ -41,24 +41,15 @@ def export_yolo(dataset: PairDataset, split: Split, images: Path, out: Path) -> 
     _check_images(records.values(), images)
     if out.exists() and not _is_export(out):
         raise DatasetError(f"{out} exists and is not an export.", cure="Remove it, or export to another folder.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with replace_folder(out) as folder:
         for part in PARTS:
-            (beside / "images" / part).mkdir(parents=True)
-            (beside / "labels" / part).mkdir(parents=True)
+            (folder / "images" / part).mkdir(parents=True)
+            (folder / "labels" / part).mkdir(parents=True)
             for record in records[part]:
-                link_or_copy(images / f"{record.stem}.png", beside / "images" / part / f"{record.stem}.png")
-                (beside / "labels" / part / f"{record.stem}.txt").write_text(label_text(record), encoding="utf-8")
+                link_or_copy(images / f"{record.stem}.png", folder / "images" / part / f"{record.stem}.png")
+                (folder / "labels" / part / f"{record.stem}.txt").write_text(label_text(record), encoding="utf-8")
         content = {part: f"images/{part}" for part in PARTS} | {"names": dict(enumerate(dataset.classes))}
-        (beside / DATA_FILE).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        beside.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        beside.rename(out)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
-        raise
+        (folder / DATA_FILE).write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return out / DATA_FILE
 
 

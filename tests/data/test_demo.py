@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import sys
+import time
 from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -23,6 +26,7 @@ from fusion_det.data.demo.render import RunRenderer, paint_actors, visible_boxes
 from fusion_det.data.demo.sensors import noise, soften
 from fusion_det.data.pair import M3FD_CLASSES
 from fusion_det.errors import DatasetError
+from fusion_det.progress import NoProgress
 
 RUNS = 20
 
@@ -121,6 +125,41 @@ def test_a_second_call_writes_nothing_and_other_settings_write_anew(tmp_path: Pa
     assert [path.name for path in (out / "Vis").iterdir()] == ["00000.png"]
     assert json.loads((out / "scenes.json").read_text())["generator"]["scenes"] == 1
     assert [path.name for path in tmp_path.iterdir()] == ["demo"], "a temporary folder was left behind"
+
+
+class CountingProgress(NoProgress):
+    """How many drawings were begun."""
+
+    def __init__(self) -> None:
+        self.started = 0
+
+    def start(self, description: str, total: int | None, done: int = 0) -> None:
+        self.started += 1
+
+
+def test_two_at_once_draw_once(tmp_path: Path) -> None:
+    progress = CountingProgress()
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(write_demo, tmp_path / "demo", scenes=3, workers=1, progress=progress) for _ in range(2)]
+    assert [future.result() for future in both] == [tmp_path / "demo"] * 2 and progress.started == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
+
+
+def test_a_killed_drawing_leaves_no_workers_and_is_swept(tmp_path: Path) -> None:
+    psutil = pytest.importorskip("psutil")
+    program = "import sys; from pathlib import Path; from fusion_det.data.demo import write_demo\n"
+    program += "write_demo(Path(sys.argv[1]), scenes=500, workers=2)"
+    drawing = psutil.Popen([sys.executable, "-c", program, str(tmp_path / "demo")])
+    while not list(tmp_path.glob(".demo.*/Ir/*.png")):
+        assert drawing.poll() is None
+        time.sleep(0.05)
+    workers = drawing.children(recursive=True)
+    drawing.kill()
+    drawing.wait()
+    assert len(workers) >= 2 and not psutil.wait_procs(workers, timeout=20)[1]
+    assert list(tmp_path.glob(".demo.*.tmp"))
+    write_demo(tmp_path / "demo", scenes=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
 def test_what_is_no_demo_is_not_overwritten(tmp_path: Path) -> None:

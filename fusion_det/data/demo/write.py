@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from fusion_det.data.demo.layout import plan_run, run_length
 from fusion_det.data.demo.render import Frame, RunRenderer
 from fusion_det.data.pair import M3FD_CLASSES
 from fusion_det.errors import DatasetError
-from fusion_det.files import write_json
+from fusion_det.files import folder_lock, replace_folder, write_json
 from fusion_det.machine import available_cores
 from fusion_det.progress import NoProgress, Progress
 
@@ -41,7 +40,8 @@ def write_demo(
     ``out`` receives ``Ir/ Vis/ Annotation/`` as M3FD has them (``NNNNN.png``, ``NNNNN.xml`` in Pascal VOC,
     1-based inclusive pixels) and ``scenes.json``, which says that the pairs are synthetic, how they were made,
     and the condition and capture run of each. Capture runs are 3 to 6 consecutive frames. Pair ``i`` of a seed
-    is the same whatever ``scenes`` is. All is drawn in a folder beside ``out`` and renamed at the end.
+    is the same whatever ``scenes`` is. All is drawn in a folder beside ``out`` and renamed at the end; of several
+    processes that want the same demo one draws and the others wait.
 
     Args:
         scenes: number of pairs, at least 1.
@@ -58,17 +58,21 @@ def write_demo(
     generator = {"name": "fusion_det.data.demo", "version": GENERATOR_VERSION, "scenes": scenes, "seed": seed}
     if _recorded_generator(out) == generator:
         return out
-    jobs = list(_jobs(seed, scenes))
-    pairs: dict[str, dict[str, str]] = {}
-    progress.start(f"Drawing the demo (seed {seed})", scenes)
-    with _folder_in_place_of(out) as folder:
-        for name in ("Ir", "Vis", "Annotation"):
-            (folder / name).mkdir()
-        for written in _run_jobs(jobs, partial(_write_run, folder, seed), workers):
-            pairs.update(written)
-            progress.advance(len(written))
-        write_json(folder / SCENES_FILE, {"synthetic": True, "generator": generator, "pairs": pairs})
-    progress.finish()
+    _refuse_what_is_no_demo(out)
+    with folder_lock(out):
+        if _recorded_generator(out) == generator:  # another process drew it while this one waited
+            return out
+        _refuse_what_is_no_demo(out)
+        progress.start(f"Drawing the demo (seed {seed})", scenes)
+        with replace_folder(out, stale_after=0) as folder:
+            pairs: dict[str, dict[str, str]] = {}
+            for name in ("Ir", "Vis", "Annotation"):
+                (folder / name).mkdir()
+            for written in _run_jobs(list(_jobs(seed, scenes)), partial(_write_run, folder, seed), workers):
+                pairs.update(written)
+                progress.advance(len(written))
+            write_json(folder / SCENES_FILE, {"synthetic": True, "generator": generator, "pairs": pairs})
+        progress.finish()
     return out
 
 
@@ -92,10 +96,23 @@ def _run_jobs(
         yield from map(work, jobs)
         return
     # Fresh interpreters: forking a parent that may run threads (torch, a progress bar) can hang.
-    with ProcessPoolExecutor(count, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(count, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         futures: list[Future[dict[str, dict[str, str]]]] = [pool.submit(work, job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
+
+
+def _end_with_parent() -> None:
+    """Let this worker end when its parent does, even if the parent was killed and could not tell it."""
+    parent = parent_process()
+    if parent is None:
+        return
+
+    def wait_for_it(sentinel: int) -> None:
+        wait([sentinel])
+        os._exit(1)
+
+    threading.Thread(target=wait_for_it, args=(parent.sentinel,), daemon=True).start()
 
 
 def _write_run(folder: Path, seed: int, job: Job) -> dict[str, dict[str, str]]:
@@ -146,28 +163,8 @@ def _recorded_generator(out: Path) -> object:
     return record.get("generator") if isinstance(record, dict) else None
 
 
-@contextmanager
-def _folder_in_place_of(out: Path) -> Iterator[Path]:
-    """Yield a new folder beside ``out`` that takes its place on success; an old demo there is removed."""
+def _refuse_what_is_no_demo(out: Path) -> None:
     if out.exists() and _recorded_generator(out) is None and (not out.is_dir() or any(out.iterdir())):
         raise DatasetError(
             f"{out}: holds something else than a demo; nothing was overwritten", cure="Name another folder."
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        # mkdtemp makes folders private; a dataset is as readable as the user's umask allows.
-        folder.chmod(0o777 & ~_umask())
-        yield folder
-        if out.exists():
-            shutil.rmtree(out)
-        folder.rename(out)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    umask = os.umask(0)
-    os.umask(umask)
-    return umask
