@@ -19,7 +19,7 @@ from fusion_det.report.charts import grid
 from fusion_det.report.figures import Figures, make_figures
 from fusion_det.report.overlays import IOU_TEXT, Drawn, contact_sheet, draw_scene, images_present
 from fusion_det.report.page import PagePanel, PageScene, render_page
-from fusion_det.report.scenes import Scene, choose_scenes, confidence_threshold
+from fusion_det.report.scenes import TEST, Scene, choose_scenes, confidence_threshold
 from fusion_det.report.summary import Summary, short_stamp, summarise
 from fusion_det.report.table_vi import TIDY_COLUMNS, json_document, table_vi, tidy_rows
 from fusion_det.report.tables import Table, to_csv, to_latex, to_markdown
@@ -47,17 +47,18 @@ def build_report(results: ExperimentResults, out: Path, progress: Progress | Non
     """
     progress = progress or NoProgress()
     summary = summarise(results)
-    scenes = choose_scenes(results, summary)
-    progress.start("report", total=len(scenes) + 3)
+    choice = choose_scenes(results, summary)
+    progress.start("report", total=len(choice.scenes) + 3)
     main = table_vi(results, summary)
     breakdowns = _write_tables(results, summary, main, out)
     progress.advance(note="tables")
     figures = make_figures(results, summary)
     _write_figures(figures, summary, out / "figures")
     progress.advance(note="figures")
-    written = _write_overlays(results, scenes, out / "overlays", progress)
+    written = _write_overlays(results, choice.scenes, out / "overlays", progress)
+    notes = [note for note in (choice.note, written.note) if note]
     index = out / "index.html"
-    write_text(index, render_page(results, summary, main, breakdowns, figures, written.scenes, written.note))
+    write_text(index, render_page(results, summary, main, breakdowns, figures, written.scenes, notes))
     progress.advance(note="page")
     progress.finish(str(index))
     return index
@@ -101,7 +102,8 @@ def _write_overlays(results: ExperimentResults, scenes: Sequence[Scene], out: Pa
     share = PAGE_IMAGE_BYTES // max(1, sum(len(s.panels) + 1 for s in shown))
     written, files = [], set()
     for scene in shown:
-        drawn = draw_scene(scene, results.dataset.classes, short_stamp(results))
+        stamp = scene_stamp(results, scene)
+        drawn = draw_scene(scene, results.dataset.classes, stamp)
         caption = scene_caption(results, scene)
         panels = []
         for item in drawn:
@@ -111,22 +113,43 @@ def _write_overlays(results: ExperimentResults, scenes: Sequence[Scene], out: Pa
             files.add(path)
         sheet = out / f"{scene.stem}.jpg"
         with replace_atomically(sheet) as temporary:
-            picture = contact_sheet(scene, drawn, caption, short_stamp(results))
+            picture = contact_sheet(drawn, caption, stamp)
             picture.save(temporary, "JPEG", quality=88, subsampling=0)
         files.add(sheet)
-        written.append(PageScene(scene.stem, scene.condition or "", scene.why, caption, tuple(panels)))
+        written.append(PageScene(scene.stem, scene.condition or "", part_name(scene), caption, tuple(panels)))
         progress.advance(note=f"overlay {scene.stem}")
     _remove_stale(out, files)
     return _Written(tuple(written), note)
+
+
+SEEN = {
+    "train": ("training image", "the detector has seen it"),
+    "val": ("validation image", "the epoch to test was chosen with it"),
+}
+"""Part of the split → what an image of it is called, and why it is no test of the detector."""
+
+
+def part_name(scene: Scene) -> str:
+    """ "training image"; "" for a test image, which is what a scene is unless it says otherwise."""
+    return "" if scene.part == TEST else SEEN[scene.part][0]
+
+
+def scene_stamp(results: ExperimentResults, scene: Scene) -> str:
+    """What is written into every picture of the scene, for pictures travel without their caption."""
+    return " · ".join(filter(None, [short_stamp(results), part_name(scene).upper()]))
 
 
 def scene_caption(results: ExperimentResults, scene: Scene) -> str:
     """What a reader must know to read the boxes of a scene."""
     seeds = sorted({panel.seed for panel in scene.panels})
     condition = f", {scene.condition}" if scene.condition else ""
+    kind, seen = "test image", ""
+    if scene.part != TEST:
+        kind, reason = SEEN[scene.part]
+        seen = f": {reason}, and it counts in no figure"
     return (
-        f"Test image {scene.stem}{condition} ({scene.why}). Detections of confidence {confidence_threshold(results):g} "
-        f"or more; {IOU_TEXT}; detector seed {', '.join(map(str, seeds))}."
+        f"{kind.capitalize()} {scene.stem}{condition} ({scene.why}){seen}. Detections of confidence "
+        f"{confidence_threshold(results):g} or more; {IOU_TEXT}; detector seed {', '.join(map(str, seeds))}."
     )
 
 

@@ -151,7 +151,7 @@ def draw_panel(
     return _with_crops(canvas, image, marks, crops, line) if crops else canvas
 
 
-def contact_sheet(scene: Scene, drawn: Sequence[Drawn], caption: str, stamp: str) -> Image.Image:
+def contact_sheet(drawn: Sequence[Drawn], caption: str, stamp: str) -> Image.Image:
     """All panels of a scene in one picture for a slide or a paper, with titles, the legend and the caption below."""
     wide = round((1.5 * len(drawn)) ** 0.5)  # a landscape sheet
     columns = min(range(3, 7), key=lambda n: (-len(drawn) % n, abs(n - wide)))

@@ -48,11 +48,11 @@ class PagePanel:
 
 @dataclass(frozen=True)
 class PageScene:
-    """A test image and its panels, ground truth first."""
+    """An image and its panels, ground truth first. part: "training image" where it is none of the test images, else ""."""
 
     stem: str
     condition: str
-    why: str
+    part: str
     caption: str
     panels: tuple[PagePanel, ...]
 
@@ -73,7 +73,7 @@ def render_page(
     breakdowns: Sequence[Table],
     figures: Figures,
     scenes: Sequence[PageScene],
-    overlay_note: str = "",
+    overlay_notes: Sequence[str] = (),
 ) -> str:
     """The text of ``index.html``."""
     environment = Environment(
@@ -102,7 +102,7 @@ def render_page(
         breakdowns=breakdowns,
         figures=figures,
         scenes=scenes,
-        overlay_note=overlay_note,
+        overlay_notes=overlay_notes,
         series=[(i, m.info.label, m.is_control) for i, m in enumerate(summary.methods) if m.ok],
         series_of={m.info.label: i for i, m in enumerate(summary.methods)},
         failures=[(m.info.label, failure_reason(m)) for m in summary.failures],

@@ -1,4 +1,4 @@
-"""Which test images the overlays show, and what every method found and missed in them."""
+"""Which images the overlays show, and what every method found and missed in them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,11 @@ import numpy as np
 
 from fusion_det.detection.matching import match_greedy
 from fusion_det.pipeline.results import ExperimentResults, MethodRun
+from fusion_det.report.formatting import join_words
 from fusion_det.report.summary import MethodSummary, Summary
 
+TEST, EXTRA = "test", "extra"
+"""Keys of the results' ground truth and detections: the test part, and chosen images that lie outside it."""
 IOU = 0.5
 NEIGHBOURS = 20
 """Ids closer than this are likely frames of one capture run; one of them is enough to look at."""
@@ -63,13 +66,18 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """One test image as all methods saw it. ``why``: "chosen in the experiment" or "methods disagree"."""
+    """One image as all methods saw it.
+
+    why: "chosen in the experiment" or "methods disagree". part: "test", or the part of the split that a chosen image
+    outside the test part lies in ("train", "val"): its detections are to look at and count in no figure.
+    """
 
     stem: str
     condition: str | None
     why: str
     truth: Objects
     panels: tuple[Panel, ...]
+    part: str = TEST
 
     def finders(self) -> np.ndarray:
         """(N,) number of methods that found each object."""
@@ -79,32 +87,67 @@ class Scene:
         return counts
 
 
-def choose_scenes(results: ExperimentResults, summary: Summary) -> tuple[Scene, ...]:
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """The scenes to show, and a note on chosen images that cannot be shown ("" if all can)."""
+
+    scenes: tuple[Scene, ...]
+    note: str = ""
+
+
+def choose_scenes(results: ExperimentResults, summary: Summary) -> Choice:
     """The fixed ids of the experiment, then the test images whose F1 varies most over the methods.
 
-    One training seed is looked at (the one most methods have): a picture shows one detector, not a mean of them.
+    A fixed id outside the test part is shown where the results hold its ground truth and detections; it has no say in which
+    test images are chosen. One training seed is looked at (the one most methods have): a picture shows one detector, not a
+    mean of them.
     """
-    methods = [m for m in summary.methods if m.info.images is not None and _with_detections(m)]
-    if not methods or "test" not in results.ground_truth or not results.ground_truth["test"].is_file():
-        return ()
-    confidence = confidence_threshold(results)
-    truth = load_truth(results.ground_truth["test"])
-    found = {m.info.name: _detections_of(m, summary, confidence) for m in methods}
-    panels = {
-        stem: tuple(
-            _panel(m, found[m.info.name][0], objects, found[m.info.name][1].get(stem, NO_OBJECTS)) for m in methods
-        )
-        for stem, objects in truth.items()
-    }
-    fixed = [stem for stem in map(str, results.report.get("overlay_ids", ())) if stem in truth]
+    fixed = dict.fromkeys(map(str, results.report.get("overlay_ids", ())))
+    parts = results.report.get("overlay_parts", {})
+    test, extra = (_scenes_of(results, summary, key) for key in (TEST, EXTRA))
+    extra = {stem: replace(scene, part=str(parts.get(stem, "train"))) for stem, scene in extra.items()}
+    spread = {stem: float(np.var([p.f1 for p in scene.panels])) for stem, scene in test.items()}
     rows = int(results.report.get("disagreement_rows", 4))
-    spread = {stem: float(np.var([p.f1 for p in row])) for stem, row in panels.items()}
-    disagreeing = most_telling(spread, results.dataset.conditions, rows, taken=fixed)
-    reasons = dict.fromkeys(fixed, "chosen in the experiment") | dict.fromkeys(disagreeing, "methods disagree")
-    return tuple(
-        Scene(stem, results.dataset.conditions.get(stem), why, truth[stem], panels[stem])
-        for stem, why in reasons.items()
+    disagreeing = most_telling(spread, results.dataset.conditions, rows, taken=[s for s in fixed if s in test])
+    known = test | {stem: scene for stem, scene in extra.items() if stem in fixed and stem not in test}
+    chosen = [replace(known[stem], why="chosen in the experiment") for stem in fixed if stem in known]
+    return Choice(
+        (*chosen, *(test[stem] for stem in disagreeing)), _missing([s for s in fixed if s not in known], parts)
     )
+
+
+def _scenes_of(results: ExperimentResults, summary: Summary, key: str) -> dict[str, Scene]:
+    """Stem → scene, for every image of ``ground_truth[key]``; {} without ground truth or detections."""
+    path = results.ground_truth.get(key)
+    methods = [m for m in summary.methods if m.info.images is not None and _with_detections(m, key)]
+    if not methods or path is None or not path.is_file():
+        return {}
+    truth, conditions = load_truth(path), _conditions(path) | results.dataset.conditions
+    found = {m.info.name: _detections_of(m, summary, confidence_threshold(results), key) for m in methods}
+    scenes = {}
+    for stem, objects in truth.items():
+        panels = []
+        for m in methods:
+            seed, detections = found[m.info.name]
+            panels.append(_panel(m, seed, objects, detections.get(stem, NO_OBJECTS)))
+        scenes[stem] = Scene(stem, conditions.get(stem), "methods disagree", objects, tuple(panels))
+    return scenes
+
+
+def _missing(stems: Sequence[str], parts: Mapping[str, str]) -> str:
+    unknown = [stem for stem in stems if stem not in parts]
+    unseen = [stem for stem in stems if stem in parts]
+    notes = []
+    if unknown:
+        notes.append(
+            f"Asked for as overlay, but these results know no labelled image of that name: {', '.join(unknown)} "
+            "(report.overlay_ids of the experiment)."
+        )
+    if unseen:
+        notes.append(
+            f"Asked for as overlay, but there are no detections of {join_words(unseen)}; run the experiment again to have them."
+        )
+    return " ".join(notes)
 
 
 def confidence_threshold(results: ExperimentResults) -> float:
@@ -160,16 +203,23 @@ def _objects(rows: Sequence[Any]) -> Objects:
     return Objects(xyxy, np.array([r[1] for r in rows], np.int64), np.array([r[2] for r in rows], np.float64))
 
 
-def _detections_of(method: MethodSummary, summary: Summary, confidence: float) -> tuple[int, dict[str, Objects]]:
-    shown = _with_detections(method)
+def _conditions(path: Path) -> dict[str, str]:
+    images = json.loads(path.read_text(encoding="utf-8"))["images"]
+    return {str(image["id"]): str(image["condition"]) for image in images if image.get("condition")}
+
+
+def _detections_of(
+    method: MethodSummary, summary: Summary, confidence: float, key: str
+) -> tuple[int, dict[str, Objects]]:
+    shown = _with_detections(method, key)
     usual = _usual_seed(summary)
     seed = usual if usual in shown else min(shown)
-    return seed, load_detections(shown[seed].detections["test"], confidence)
+    return seed, load_detections(shown[seed].detections[key], confidence)
 
 
-def _with_detections(method: MethodSummary) -> dict[int, MethodRun]:
-    """Seed → run, for the runs whose detections on the test split are (still) there."""
-    return {run.seed: run for run in method.ok if "test" in run.detections and run.detections["test"].is_file()}
+def _with_detections(method: MethodSummary, key: str) -> dict[int, MethodRun]:
+    """Seed → run, for the runs whose detections of that part are (still) there."""
+    return {run.seed: run for run in method.ok if key in run.detections and run.detections[key].is_file()}
 
 
 def _usual_seed(summary: Summary) -> int | None:

@@ -66,25 +66,34 @@ def fake_results(
     limit: int | None = None,
     replicates: int = 200,
     share_images: bool = False,
+    extra: dict[str, str] | None = None,
 ) -> ExperimentResults:
     """Write images, ground truth, detections and curves below ``folder`` and return results that point to them.
 
+    ``extra``: stem → part of chosen images outside the test part; "train", "val".
     ``share_images``: draw only eight different scenes and link them (for reports on many large images).
     """
     rng = np.random.default_rng(7)
     stems = [f"{5 * i:05d}" for i in range(images)]
-    conditions = {stem: CONDITIONS[i % 4] for i, stem in enumerate(stems)}
+    conditions = {stem: CONDITIONS[i % 4] for i, stem in enumerate([*stems, *(extra or {})])}
     truth = _ground_truth(rng, stems, conditions, size)
     folder.mkdir(parents=True, exist_ok=True)
     truth_path = _dump(folder / "ground_truth.json", truth)
+    others = _ground_truth(rng, list(extra), conditions, size) if extra else None
+    truth_paths = {"test": truth_path}
+    if others:
+        truth_paths["extra"] = _dump(folder / "extra.json", others)
     infos, runs = [], []
     for order, method in enumerate(methods):
         found = bool(method.seeds)
         images_dir = folder / "images" / method.name
         if found:
             _draw(images_dir, truth, method, conditions, share_images)
+            if others:
+                _draw(images_dir, others, method, conditions, False)
         infos.append(_info(method, order, images_dir if found else None))
-        runs += [_run(folder, method, seed, truth, conditions, replicates) for seed in method.seeds or (0, 1, 2)]
+        seeds = method.seeds or (0, 1, 2)
+        runs += [_run(folder, method, seed, truth, conditions, replicates, others) for seed in seeds]
     return ExperimentResults(
         experiment="fake",
         title="a made-up experiment",
@@ -97,7 +106,7 @@ def fake_results(
             labelled=5 * images,
             content_digest="ab" * 32,
             limit=limit,
-            conditions=conditions,
+            conditions={stem: conditions[stem] for stem in stems},
         ),
         split=SplitInfo(
             name="random-712",
@@ -107,13 +116,16 @@ def fake_results(
             boxes={"test": {c: sum(a["category_id"] == i + 1 for a in truth["annotations"]) for i, c in enumerate(M3FD_CLASSES)}},
             leakage={"neighbour": 0.91, "run": 0.97},
         ),
-        ground_truth={"test": truth_path},
+        ground_truth=truth_paths,
         methods=tuple(infos),
         runs=tuple(runs),
         detector={
             "model": "yolov5n.yaml", "built": "yolov5nu", "weights": "demo", "epochs": 12, "imgsz": 320, "batch": 16,
         },
-        report={"overlay_ids": [stems[3]], "disagreement_rows": 3, "confidence": 0.25},
+        report={
+            "overlay_ids": [*(extra or {}), stems[3]], "disagreement_rows": 3, "confidence": 0.25,
+            "overlay_parts": extra or {},
+        },
         provenance={
             "command": "python -m fusion_det.run --methods all",
             "started": "2025-06-01T10:00:00Z",
@@ -238,19 +250,28 @@ def _detect(
 
 
 def _run(
-    folder: Path, method: FakeMethod, seed: int, truth: dict[str, Any], conditions: dict[str, str], replicates: int
+    folder: Path,
+    method: FakeMethod,
+    seed: int,
+    truth: dict[str, Any],
+    conditions: dict[str, str],
+    replicates: int,
+    others: dict[str, Any] | None,
 ) -> MethodRun:
     if not method.seeds:
         return MethodRun(method=method.name, seed=seed, status="failed", reason=method.failure)
     rng = np.random.default_rng([seed, *method.name.encode()])
     found = _detect(rng, method, truth, conditions)
     place = folder / "runs" / method.name / str(seed)
+    detections = {"test": _dump(place / "test.json", found)}
+    if others:
+        detections["extra"] = _dump(place / "extra.json", _detect(rng, method, others, conditions))
     metrics = json.loads(json.dumps(evaluate(truth, found, replicates=replicates)))
     return MethodRun(
         method=method.name,
         seed=seed,
         status="ok",
-        detections={"test": _dump(place / "test.json", found)},
+        detections=detections,
         metrics=metrics,
         training_curve=_curve(place / "curve.csv", rng, metrics["mAP50"]),
         best_epoch=11,

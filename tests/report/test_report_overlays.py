@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fake import fake_results
 from PIL import Image
 
 from fusion_det.pipeline.results import ExperimentResults
+from fusion_det.report import build_report
 from fusion_det.report.overlays import FALSE, HIT, MISS, Mark, draw_panel, panel_marks, zoom_regions
 from fusion_det.report.scenes import (
     Objects,
@@ -77,15 +79,45 @@ def test_most_telling_prefers_other_conditions_and_other_scenes():
     assert most_telling(spread, conditions, 9) == ["a00001", "a00200", "a00100", "a00005"]
 
 
-def test_fixed_ids_come_first_and_unknown_ones_are_left_out(results: ExperimentResults):
+def test_fixed_ids_come_first_and_unknown_ones_are_named(results: ExperimentResults):
     asked = results.model_copy(
         update={"report": {"overlay_ids": ["99999", "00015"], "disagreement_rows": 2, "confidence": 0.25}}
     )
-    scenes = choose_scenes(asked, summarise(asked))
+    chosen = choose_scenes(asked, summarise(asked))
+    assert "99999" in chosen.note
+    scenes = chosen.scenes
     assert [s.why for s in scenes] == ["chosen in the experiment", "methods disagree", "methods disagree"]
     assert scenes[0].stem == "00015"
     assert [p.method.info.name for p in scenes[0].panels] == ["ir", "vi", "mean", "max", "gff"]
     assert {p.seed for p in scenes[0].panels} == {0}
+
+
+def test_chosen_images_outside_the_test_part_are_shown_and_count_nowhere(tmp_path: Path):
+    parts = {"00217": "train", "00219": "val"}
+    results = fake_results(tmp_path / "with", images=8, replicates=20, extra=parts)
+    alone = fake_results(tmp_path / "without", images=8, replicates=20)
+    scenes = choose_scenes(results, summarise(results)).scenes
+    assert [(s.stem, s.part) for s in scenes[:3]] == [("00217", "train"), ("00219", "val"), ("00015", "test")]
+    assert all(s.part == "test" and s.why == "methods disagree" for s in scenes[3:])
+    assert len(scenes) == 6
+    assert len(scenes[0].truth) > 0
+    assert scenes[0].condition == "day"
+    assert len(scenes[0].panels) == 5
+    index = build_report(results, tmp_path / "out")
+    text = index.read_text(encoding="utf-8")
+    assert "Training image 00217, day (chosen in the experiment): the detector has seen it" in text
+    assert "Validation image 00219" in text
+    assert "[training image]" in text
+    assert (tmp_path / "out/overlays/00217.jpg").is_file()
+    assert [m.mean for m in summarise(results).methods[:1]] == [m.mean for m in summarise(alone).methods[:1]]
+
+
+def test_a_chosen_image_without_detections_is_named(results: ExperimentResults):
+    report = results.report | {"overlay_ids": ["00217"], "overlay_parts": {"00217": "train"}}
+    asked = results.model_copy(update={"report": report})
+    chosen = choose_scenes(asked, summarise(asked))
+    assert "no detections of 00217" in chosen.note
+    assert all(s.why == "methods disagree" for s in chosen.scenes)
 
 
 def test_loaded_boxes_are_corners_and_thresholded(results: ExperimentResults):
@@ -118,8 +150,6 @@ def test_a_panel_is_enlarged_by_a_whole_factor_and_boxes_lie_where_they_should(t
 
 
 def test_a_broken_panel_does_not_lose_the_report(results: ExperimentResults, tmp_path: Path):
-    from fusion_det.report import build_report
-
     moved = tuple(m.model_copy(update={"images": tmp_path / "gone"} if m.images else {}) for m in results.methods)
     index = build_report(results.model_copy(update={"methods": moved}), tmp_path / "out")
     text = index.read_text(encoding="utf-8")
