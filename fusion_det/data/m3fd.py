@@ -53,5 +53,14 @@ def is_complete(stems: Collection[str]) -> bool:
     return len(stems) == M3FD_PAIRS and all(has_m3fd_id(stem) for stem in stems)
 
 
+def family_of(name: str, stems: Collection[str]) -> str:
+    """Whose images these are: "m3fd" for all of M3FD or a part of it under such a name, else the name itself.
+
+    M3FD's fusion set (``m3fd_fusion``) holds other images, though it numbers them alike.
+    """
+    part = "m3fd" in name and "fusion" not in name and all(has_m3fd_id(stem) for stem in stems)
+    return "m3fd" if part or is_complete(stems) else name
+
+
 def has_m3fd_id(stem: str) -> bool:
     return _ID.fullmatch(stem) is not None and int(stem) < M3FD_PAIRS

@@ -9,6 +9,7 @@ from fusion_det.data.annotation import Annotation, validated_boxes
 from fusion_det.data.coco import CocoFile, read_coco
 from fusion_det.data.layout import Layout, find_layout, has_layout
 from fusion_det.data.locate import locate, normal_name
+from fusion_det.data.m3fd import family_of
 from fusion_det.data.pair import PairDataset, PairRecord
 from fusion_det.data.readers import (
     READERS,
@@ -121,6 +122,7 @@ def open_annotations(source: Path) -> PairDataset:
         records=tuple(records),
         content_digest=digest_json({"classes": classes, "annotations": contents, "official_splits": splits}),
         official_splits=splits,
+        family=family_of(listing.name, annotations),
     )
 
 

@@ -76,6 +76,8 @@ class PairDataset:
     content_digest: sha256 over every image's bytes and every annotation; two datasets with the same digest
         give the same fused images and the same ground truth.
     synthetic: True for the demo; everything made from it is stamped "demo".
+    family: id of the dataset the images come from ("m3fd" for "m3fd_partial", "m3fd_sample"), for telling whether a
+        network was trained on them; the name itself for anything else.
     limit: set when only the first N pairs are used (``--limit N``); stamped into every result.
     """
 
@@ -87,6 +89,7 @@ class PairDataset:
     official_splits: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     synthetic: bool = False
     limit: int | None = None
+    family: str = ""
 
     def __len__(self) -> int:
         return len(self.records)

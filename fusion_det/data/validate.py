@@ -7,6 +7,7 @@ from pathlib import Path
 from fusion_det.data.annotation import Annotation, validated_boxes
 from fusion_det.data.facts import FactsCache, gather_facts
 from fusion_det.data.images import ImageFacts
+from fusion_det.data.m3fd import family_of
 from fusion_det.data.pair import Boxes, PairDataset, PairRecord
 from fusion_det.data.readers import Listing
 from fusion_det.errors import DatasetError, Problem
@@ -62,6 +63,7 @@ def build_dataset(listing: Listing, *, limit: int | None, cache_dir: Path | None
         official_splits=splits,
         synthetic=listing.synthetic,
         limit=limit,
+        family=listing.name if listing.synthetic else family_of(listing.name, [stem for stem, _, _ in listing.pairs]),
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 from pairs_on_disk import coco_content, voc_text, write_coco, write_image, write_m3fd
 
 from fusion_det.data import M3FD_CLASSES, open_annotations, open_dataset, open_folders
+from fusion_det.data.m3fd import family_of
 from fusion_det.errors import ConfigError, DatasetError
 
 
@@ -226,3 +227,18 @@ def test_annotations_without_images_can_be_counted(tmp_path: Path) -> None:
     (root / "test.json").write_text(json.dumps(coco_content(["a"])))
     with pytest.raises(DatasetError, match=r"'a' is in test\.json as well|'a' is in train\.json as well"):
         open_annotations(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "stems", "family"),
+    [
+        ("m3fd_partial", ["00003", "04199"], "m3fd"),
+        ("m3fd_sample", ["00000"], "m3fd"),
+        ("pairs", [f"{i:05d}" for i in range(4200)], "m3fd"),
+        ("pairs", ["00000"], "pairs"),
+        ("m3fd_fusion", ["00000"], "m3fd_fusion"),
+        ("like_m3fd", ["FLIR_1"], "like_m3fd"),
+    ],
+)
+def test_family(name: str, stems: list[str], family: str) -> None:
+    assert family_of(name, stems) == family
