@@ -71,8 +71,10 @@ def check(
     """Decode every image, check every box, and print the census. Exit code 1 and every problem if there are any."""
     from fusion_det.cli.console import RichProgress
     from fusion_det.data import census, open_dataset
+    from fusion_det.data.locate import locate
     from fusion_det.errors import DatasetError
 
+    locate(dataset)  # a name that means nothing is a mistake on the command line, not a problem of a dataset
     try:
         with RichProgress() as progress:
             found = open_dataset(
@@ -162,12 +164,14 @@ def _show_census(counts: dict[str, Any]) -> None:
     if counts["classes"]:
         boxes = ", ".join(f"{size} {n}" for size, n in counts["box_sizes"].items())
         typer.echo(f"boxes by size (COCO's limits 32² and 96² px): {boxes}")
-        table = _table("condition", ">pairs", ">with boxes", *(f">{name}" for name in counts["classes"]), ">boxes")
-        for name, row in counts["conditions"].items():
-            numbers = [*row["boxes"].values(), sum(row["boxes"].values())]
-            _row(table, name, str(row["pairs"]), str(row["labelled"]), *map(str, numbers))
-        total = [*counts["boxes"].values(), sum(counts["boxes"].values())]
-        _row(table, "all", str(counts["pairs"]), str(counts["labelled"]), *map(str, total), style="bold")
+        conditions = counts["conditions"]
+        columns = [*conditions.values(), {key: counts[key] for key in ("pairs", "labelled", "boxes")}]
+        table = _table("", *(f">{name}" for name in conditions), ">all")
+        _row(table, "pairs", *(str(column["pairs"]) for column in columns))
+        _row(table, "with boxes", *(str(column["labelled"]) for column in columns))
+        for name in counts["classes"]:  # classes in rows: there may be many, and their names are long
+            _row(table, name, *(str(column["boxes"][name]) for column in columns))
+        _row(table, "all boxes", *(str(sum(column["boxes"].values())) for column in columns), style="bold")
         _show(table)
     for part, n in counts["official_splits"].items():
         typer.echo(f"official split: {part} {n}")
@@ -182,7 +186,8 @@ def _table(*heads: str) -> Table:
 
     table = Table(box=box.SIMPLE_HEAD)
     for head in heads:
-        table.add_column(Text(head.removeprefix(">")), justify="right" if head.startswith(">") else "left")
+        right = head.startswith(">")  # numbers are never cut
+        table.add_column(Text(head.removeprefix(">")), justify="right" if right else "left", no_wrap=right)
     return table
 
 

@@ -124,13 +124,17 @@ def _show_summary(summary: dict[str, Any]) -> None:
     conditions = sorted({name for counts in summary["conditions"].values() for name in counts})
     conditions = [] if conditions == ["unknown"] else conditions
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("part")
-    for head in ("images", *conditions, *classes, "boxes"):
-        table.add_column(Text(head), justify="right")
-    for part, images in summary["images"].items():
-        boxes = summary["boxes"][part]
-        by_condition = [summary["conditions"][part].get(name, 0) for name in conditions]
-        table.add_row(part, *map(str, (images, *by_condition, *boxes.values(), sum(boxes.values()))))
+    table.add_column("")
+    parts = list(summary["images"])
+    for part in parts:
+        table.add_column(Text(part), justify="right", no_wrap=True)
+    boxes = summary["boxes"]
+    rows: list[tuple[str, list[int]]] = [("images", [summary["images"][part] for part in parts])]
+    rows += [(f"images, {name}", [summary["conditions"][part].get(name, 0) for part in parts]) for name in conditions]
+    rows += [(f"boxes, {name}", [boxes[part][name] for part in parts]) for name in classes]
+    rows.append(("boxes", [sum(boxes[part].values()) for part in parts]))
+    for head, numbers in rows:  # parts in columns: three of them fit any terminal
+        table.add_row(Text(head), *map(str, numbers))
     console().print(table)
     words = {"neighbour": "with a neighbouring id in train", "run": "whose capture run is in train"}
     for key, share in summary["leakage"].items():

@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from fusion_det.cli import data as data_cli
 from fusion_det.cli import splits as splits_cli
+from fusion_det.cli.console import console
 from fusion_det.data import Split
 from fusion_det.errors import ConfigError, DatasetError
 
@@ -67,6 +68,19 @@ def test_check_lists_every_problem(tmp_path: Path) -> None:
     content = json.loads(call(data_cli.app, "check", root, "--json", fails=True).stdout)
     assert not content["ok"] and len(content["problems"]) == 60
     assert content["problems"][0]["file"].endswith("Vis/00000.png")
+
+
+def test_check_of_what_does_not_exist_is_a_mistake_of_the_command_line() -> None:
+    assert isinstance(call(data_cli.app, "check", "m3df", fails=True).exception, DatasetError)
+
+
+def test_tables_fit_a_narrow_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    console.cache_clear()
+    monkeypatch.setenv("COLUMNS", "50")
+    root = write_m3fd(tmp_path / "d", 40, runs=10)
+    for output in (call(data_cli.app, "check", root).stdout, call(splits_cli.app, "show", root).stdout):
+        assert "…" not in output and "Motorcycle" in output
+    console.cache_clear()
 
 
 def test_names_with_brackets_are_not_markup(tmp_path: Path) -> None:
