@@ -43,7 +43,7 @@ def method_identity(
         this is asked on every run.)
 
     Raises:
-        MethodError: unknown method or config.
+        MethodError: unknown method or config, or a weights file that is named but not there.
     """
     if isinstance(spec, str):
         spec = MethodSpec(spec)
@@ -57,6 +57,8 @@ def method_identity(
             "images": folder_signature(spec.folder),
         }
     entry = default_registry().get(spec.name)
+    if isinstance(weights, Path) and entry.card.weights is not None and not weights.is_file():
+        raise MethodError(f"the weights of {spec.name} are not there: {weights} is no file")
     file = find_weights(entry.card, weights)
     return {
         "name": spec.name,

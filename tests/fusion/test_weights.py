@@ -119,6 +119,8 @@ def test_wrong_and_missing_named_files(onegain: str, tmp_path: Path) -> None:
     with pytest.raises(MethodError, match=r"--weights onegain=.*nowhere.pth: there is no such file"):
         build_method(onegain, tmp_path / "nowhere.pth")
     assert weights_status(onegain, tmp_path / "nowhere.pth")[0] is False
+    with pytest.raises(MethodError, match=r"weights of onegain are not there: .*nowhere.pth"):
+        method_identity(onegain, tmp_path / "nowhere.pth")
 
 
 def test_untrained_for_tests_only(onegain: str) -> None:
