@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
+import importlib.util
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -26,10 +28,31 @@ OURS_TO_SET = frozenset(
     {
         *("model", "data", "epochs", "imgsz", "batch", "device", "workers", "seed", "deterministic", "amp", "cache"),
         *("iou", "conf", "max_det", "plots", "save", "val", "patience", "pretrained", "project", "name", "exist_ok"),
-        *("verbose", "resume", "time", "fraction", "split", "single_cls"),
+        *(
+            "verbose",
+            "resume",
+            "time",
+            "fraction",
+            "split",
+            "single_cls",
+            "classes",
+            "compile",
+            "save_period",
+            "mode",
+            "task",
+        ),
     }
 )
 """ultralytics arguments that the protocol fixes; naming one under ``hyperparameters`` is an error, not a silent override."""
+
+
+def _training_arguments() -> frozenset[str]:
+    """Names of ultralytics' arguments, read from its own list without importing it; empty if that is not to be found."""
+    spec = importlib.util.find_spec("ultralytics")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    file = Path(spec.origin).parent / "cfg" / "default.yaml"
+    return frozenset(yaml.safe_load(file.read_text(encoding="utf-8"))) if file.is_file() else frozenset()
 
 
 class _Section(BaseModel):
@@ -72,7 +95,7 @@ class DetectorConfig(_Section):
     imgsz: int = Field(default=640, ge=64, multiple_of=32)
     batch: int = Field(default=16, ge=1)
     """Images per step. There is no automatic batch: it would differ between machines, and so would the figures."""
-    amp: Literal["auto", "off", "bf16"] = "auto"
+    amp: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the GPU has it, else full precision."""
     cache: Literal["ram", "disk", "none"] = "ram"
     workers: int = Field(default=8, ge=0)
@@ -87,6 +110,10 @@ class DetectorConfig(_Section):
     def _defaults_below(cls, value: dict[str, Any]) -> dict[str, Any]:
         if fixed := sorted(OURS_TO_SET & value.keys()):
             raise ValueError(f"{', '.join(fixed)}: set by the protocol (see the other detector settings), not here")
+        if (known := _training_arguments()) and (unknown := sorted(value.keys() - known)):
+            near = difflib.get_close_matches(unknown[0], known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{', '.join(unknown)}: no training argument of ultralytics{hint}")
         return {**HYPERPARAMETERS, **value}
 
 
@@ -98,6 +125,13 @@ class ReportConfig(_Section):
     confidence: float = Field(default=0.25, gt=0, lt=1)
     """Detections below it are not drawn."""
 
+    @field_validator("overlay_ids", mode="before")
+    @classmethod
+    def _ids_are_text(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and not all(isinstance(v, str) for v in value):
+            raise ValueError('ids are text: quote them, ["00215"] (YAML reads 00215 as a number)')
+        return value
+
 
 class Experiment(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -108,7 +142,7 @@ class Experiment(_Section):
     split: SplitConfig = SplitConfig()
     fusion: FusionConfig = FusionConfig()
     detector: DetectorConfig = DetectorConfig()
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Detector seeds: one training per method and seed."""
     report: ReportConfig = ReportConfig()
 

@@ -15,7 +15,18 @@ from typing import Any
 import pytest
 
 TINY = [
-    *("--experiment", "demo", "--set", "data.demo_scenes=24", "--detector-weights", "scratch", "--epochs", "1"),
+    *(
+        "--experiment",
+        "demo",
+        "--name",
+        "demo",
+        "--set",
+        "data.demo_scenes=24",
+        "--detector-weights",
+        "scratch",
+        "--epochs",
+        "1",
+    ),
     *("--set", "detector.imgsz=64", "--set", "report.disagreement_rows=1"),
 ]
 BROKEN_METHOD = """
@@ -139,6 +150,38 @@ def test_dry_run_says_what_is_cached_and_why_the_rest_is_not(
     assert "roughly" in shown.stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        ([], "demo"),
+        (["--methods", "vi", "--seeds", "0,1"], "demo"),
+        (["--epochs", "1", "--limit", "20"], "demo-limit_20-epochs_1"),
+        (["--set", "split.seed=3", "--split", "random-712"], "demo-name_random_712-seed_3"),
+        (["--name", "mine", "--epochs", "1"], "mine"),
+    ],
+)
+def test_results_of_other_settings_take_another_name(arguments: list[str], name: str) -> None:
+    """A trial with one epoch must not overwrite the table."""
+    from typer.testing import CliRunner
+
+    from fusion_det import run as module
+    from fusion_det.pipeline import experiment
+
+    seen = []
+
+    class StopError(Exception):
+        pass
+
+    def prepare(chosen: Any, *_: Any, **__: Any) -> Any:
+        seen.append(chosen.name)
+        raise StopError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "prepare", prepare)
+        CliRunner().invoke(module._app(), ["--experiment", "demo", *arguments])
+    assert seen == [name]
+
+
 def test_status_and_report_read_the_store(place: Place, first: subprocess.CompletedProcess[str]) -> None:
     status = place.run("-m", "fusion_det.cli", "status", "--json")
     assert status.returncode == 0, status.stderr
@@ -161,6 +204,10 @@ def test_status_and_report_read_the_store(place: Place, first: subprocess.Comple
         (["--seeds", "0,x"], "--seeds"),
         (["--set", "detector.imgsz=333"], "detector.imgsz"),
         (["--device", "gpu", *TINY[:2], "--name", "other", "--detector-weights", "scratch"], "--device"),
+        (["--device", "cuda:x", "--dry-run"], "--device"),
+        (["--jobs", "0", "--dry-run"], "--jobs"),
+        (["--set", 'title="a: b'], "--set"),
+        (["--runs", "/proc/nowhere", *TINY[:2]], "/proc/nowhere"),
         (["--split-file", "/nowhere.json", *TINY[:2]], "/nowhere.json"),
         (["--detector-weights", "nothing.pt"], "nothing.pt"),
     ],

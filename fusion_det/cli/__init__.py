@@ -12,8 +12,6 @@ from typing import Any, NoReturn
 
 from fusion_det.errors import FusionDetError
 
-INTERRUPTED = 130
-
 
 def _app() -> Any:
     import typer
@@ -41,7 +39,7 @@ def _app() -> Any:
 
 def main(arguments: Sequence[str] | None = None, app: Callable[[], Any] = _app) -> NoReturn:
     """Run the command line. Errors a user can mend are printed without a traceback and end with exit code 2."""
-    from fusion_det.cli.console import console
+    from fusion_det.cli.console import INTERRUPTED, console
 
     # Before torch is imported: OpenMP threads that spin while they wait starve the threads that read and write images.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -23,6 +23,9 @@ from rich.progress import Progress as RichBars
 if TYPE_CHECKING:
     from fusion_det.pipeline.stage import Outcome, Stage
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C or a polite kill."""
+
 LOG_EVERY = 30.0
 """Seconds between two lines of one piece of work where there is no terminal."""
 

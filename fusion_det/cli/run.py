@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from fusion_det.pipeline.plan import Plan, PlannedStage
     from fusion_det.pipeline.results import ExperimentResults
 
-EPILOG = """
+EXAMPLES = """
 [bold]Examples[/]
 
-  python -m fusion_det.run --methods all                        Table VI if M3FD is in datasets/m3fd, else the demo\n
+  python -m fusion_det.run --methods all\n
   python -m fusion_det.run --methods all --seeds 0,1,2 --device cuda:0,cuda:1\n
-  python -m fusion_det.run --methods ir,vi,gff,ours=/data/ours  somebody's already fused images as one more column\n
-  python -m fusion_det.run --data ../roadscene --detector-weights yolov5n.safetensors --set detector.model=yolov5n\n
-  python -m fusion_det.run --methods all --dry-run              what would run, why, how long, how much disk
+  python -m fusion_det.run --methods vi,gff,ours=/data/my_fused_images\n
+  python -m fusion_det.run -e small --data ../roadscene --methods all\n
+  python -m fusion_det.run --methods all --dry-run
 """
 
 
@@ -63,7 +63,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, mps, or a list of GPUs: cuda:0,cuda:1.")] = "auto",
     jobs: Annotated[
         int | None,
-        typer.Option(help="Trainings at a time per device [default: 1; on a CPU one per core, at most 4]."),
+        typer.Option(help="Trainings at a time per device (default: 1; on a CPU one per core, at most 4)."),
     ] = None,
     runs: Annotated[Path, typer.Option(help="Folder of cached work and results.")] = Path("runs"),
     reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports"),
@@ -74,21 +74,39 @@ def run(
     Work is cached below --runs: running the same command again does only what is missing or changed, and continues what
     was killed. The exit code is 1 if any row of the table has no figure.
     """
-    from fusion_det.cli.console import RunDisplay, console
+    from fusion_det.cli.console import INTERRUPTED, RunDisplay, console
     from fusion_det.fusion import load_method_modules
+    from fusion_det.pipeline.engine import make_slots
     from fusion_det.pipeline.experiment import Places, prepare, run_experiment
 
     load_method_modules(method_module or [])
-    chosen = _experiment(experiment, data, name, _changes(locals()))
+    direct = {
+        "data.source": data,
+        "data.limit": limit,
+        "split.name": split,
+        "split.seed": split_seed,
+        "split.file": split_file,
+        "fusion.color": color,
+        "detector.weights": detector_weights,
+        "detector.epochs": epochs,
+    }
+    changes = {setting: value for setting, value in direct.items() if value is not None}
+    changes |= _parsed_changes(methods, seeds, weights, set_)
+    chosen = _experiment(experiment, data, name, changes)
     places = Places(runs, reports)
-    with RunDisplay() as display:
-        _announce(chosen)
-        plan, planned = prepare(chosen, places, display.bar("dataset"))
-        if dry_run:
-            display.stop()
-            _print_plan(plan, planned)
-            return
-        finished = run_experiment(plan, planned, places, device=device, jobs=jobs, display=display)
+    make_slots(device, jobs, 1, lambda: 1)  # a misspelt device is told before a dataset is read
+    try:
+        with RunDisplay() as display:
+            _announce(chosen)
+            plan, planned = prepare(chosen, places, display.bar("dataset"), download=not dry_run)
+            if dry_run:
+                display.stop()
+                _print_plan(plan, planned)
+                return
+            finished = run_experiment(plan, planned, places, device=device, jobs=jobs, display=display)
+    except KeyboardInterrupt:
+        console(stderr=True).print("stopped; what is finished is kept, run the same command again to continue")
+        raise typer.Exit(INTERRUPTED) from None
     _print_table(finished.results)
     for failure in finished.failures:
         console(stderr=True).print(f"[red]no figure for[/] {failure}", soft_wrap=True)
@@ -97,61 +115,71 @@ def run(
         raise typer.Exit(1)
 
 
-run.__doc__ = (run.__doc__ or "") + EPILOG
+run.__doc__ = (run.__doc__ or "") + EXAMPLES
 
 
-def _changes(options: dict[str, Any]) -> dict[str, Any]:
-    """Command-line options as dotted settings of the experiment."""
+def _parsed_changes(
+    methods: list[str] | None, seeds: str | None, weights: list[str] | None, settings: list[str] | None
+) -> dict[str, Any]:
+    """The options that are text for something else, as dotted settings of the experiment."""
     import yaml
 
     from fusion_det.errors import ConfigError
     from fusion_det.fusion import list_cards, parse_weights
 
     changes: dict[str, Any] = {}
-    if options["methods"]:
-        changes["methods"] = tuple(options["methods"])
-    if options["seeds"] is not None:
+    if methods:
+        changes["methods"] = tuple(methods)
+    if seeds is not None:
         try:
-            changes["seeds"] = tuple(int(s) for s in options["seeds"].split(","))
+            changes["seeds"] = tuple(int(s) for s in seeds.split(","))
         except ValueError:
-            raise ConfigError(
-                f"--seeds {options['seeds']}: give whole numbers with commas between, as in 0,1,2"
-            ) from None
-    if options["weights"]:
-        changes["fusion.weights"] = parse_weights(options["weights"], [card.name for card in list_cards()])
-    direct = {
-        "data": "data.source",
-        "split": "split.name",
-        "split_seed": "split.seed",
-        "split_file": "split.file",
-        "color": "fusion.color",
-        "detector_weights": "detector.weights",
-        "epochs": "detector.epochs",
-        "limit": "data.limit",
-    }
-    changes |= {setting: options[option] for option, setting in direct.items() if options[option] is not None}
-    for item in options["set_"] or []:
+            raise ConfigError(f"--seeds {seeds}: give whole numbers with commas between, as in 0,1,2") from None
+    if weights:
+        changes["fusion.weights"] = parse_weights(weights, [card.name for card in list_cards()])
+    for item in settings or []:
         setting, equals, value = item.partition("=")
         if not equals:
             raise ConfigError(f"--set {item}: give SETTING=VALUE, as in detector.imgsz=416")
-        changes[setting] = yaml.safe_load(value)
+        try:
+            changes[setting] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(
+                f"--set {item}: not valid YAML ({str(error).splitlines()[0]}); quote the value"
+            ) from error
     return changes
 
 
+NOT_IN_NAMES = ("methods", "seeds", "data.source", "title", "name", "detector.workers", "detector.cache")
+"""Settings under which results may stay in one place: more rows of the same table, or the same figures."""
+
+
 def _experiment(experiment: str | None, data: str | None, name: str | None, changes: dict[str, Any]) -> Experiment:
+    """The experiment to run, under a name of its own if its figures are not those of the file it comes from."""
     from fusion_det.config import load_experiment
     from fusion_det.data.locate import normal_name
+    from fusion_det.files import digest_json
     from fusion_det.pipeline.experiment import default_experiment
 
     base = load_experiment(experiment or default_experiment(data))
     chosen = base.with_changes(changes)
-    if name is None and chosen.data.source != base.data.source:
-        # Another dataset's table must not take the place, the name or the title of this one's.
-        name = f"{base.name}-{normal_name(Path(chosen.data.source).name)}"
+    parts = [base.name]
+    if chosen.data.source != base.data.source:
+        parts.append(normal_name(Path(chosen.data.source).expanduser().resolve().name) or "data")
         chosen = chosen.with_changes({"title": ""})
-    if name is None and chosen.data.limit is not None:
-        name = f"{base.name}-limit{chosen.data.limit}"
-    return chosen.with_changes({"name": name}) if name else chosen
+    for setting in sorted(changes.keys() - NOT_IN_NAMES):
+        if not setting.startswith("report.") and _setting(base, setting) != _setting(chosen, setting):
+            value = str(changes[setting])
+            shown = normal_name(Path(value).stem if "/" in value else value)
+            parts.append(f"{setting.rpartition('.')[2]}_{shown if len(shown) <= 24 else digest_json(value)[:8]}")
+    return chosen.with_changes({"name": name or "-".join(parts)})
+
+
+def _setting(experiment: Experiment, dotted: str) -> object:
+    value: object = experiment
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, dict) else getattr(value, key)
+    return value
 
 
 def _announce(experiment: Experiment) -> None:
@@ -189,14 +217,12 @@ def _print_plan(plan: Plan, planned: list[PlannedStage]) -> None:
         out.print(f"[red]{method}[/] cannot fuse: {why}")
     missing = [p.stage.estimate for p in planned if not p.cached]
     out.print(
-        f"{len(missing)} of {len(planned)} stages to run; roughly {_duration(sum(e.seconds for e in missing))} on two CPU cores "
-        f"(a GPU: a tenth to a fiftieth of it) and {sum(e.bytes for e in missing) / 1e9:.1f} GB below {plan_place(plan)}"
+        f"{len(missing)} of {len(planned)} stages to run: roughly {_duration(sum(e.seconds for e in missing))} on two "
+        f"CPU cores (a GPU is much faster) and {sum(e.bytes for e in missing) / 1e9:.1f} GB. "
+        f"Split {plan.split.name}, {plan.split.digest[:12]}."
     )
-
-
-def plan_place(plan: Plan) -> str:
-    """Where the plan's results go, for people."""
-    return f"runs/ (split {plan.split.name}, {plan.split.digest[:12]})"
+    if plan.detector_weights is not None and not plan.detector_weights.is_file():
+        out.print(f"{plan.detector_weights} is not there: it would be downloaded")
 
 
 def _duration(seconds: float) -> str:

@@ -53,7 +53,8 @@ def evaluate(
         ``per_size``: small/medium/large (area below 32², 96² pixels, above) → boxes, AP50 (COCO);
         ``pr_curve``: recall (101), per_class → precision (101), mean (101), at IoU 0.5;
         ``operating_point``: confidence, precision, recall, f1 where F1 over all classes is highest;
-        ``bootstrap``: seed, unit ("run" or "image") and the replicates of mAP50, paired across methods.
+        ``bootstrap``: seed, unit ("run", "image", or "run or image" where some runs are unknown), number of groups, and the
+        replicates of mAP50, paired across methods.
 
     Raises:
         FusionDetError: a detection of an image or class that the ground truth does not know.
@@ -102,13 +103,12 @@ def evaluate(
         "operating_point": dict(point),
     }
     if replicates and boxes.any():
-        runs = [image.get("run") for image in images]
-        by_run = all(run is not None for run in runs) and len(set(runs)) > 1
-        groups = [str(r) for r in runs] if by_run else [str(image["id"]) for image in images]
+        groups, unit = _bootstrap_groups(images)
         samples = bootstrap_map50(matches, groups, replicates=replicates)
         result["bootstrap"] = {
             "seed": 0,
-            "unit": "run" if by_run else "image",
+            "unit": unit,
+            "groups": len(set(groups)),
             "mAP50": [_number(s) for s in samples.round(6)],
         }
     return result
@@ -189,6 +189,16 @@ def _ap(
         part = part[:, :, [label]]
     part = part[part > -1]
     return float(part.mean()) if part.size else None
+
+
+def _bootstrap_groups(images: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """What is drawn together: a capture run, or an image whose run is unknown; and what to call that unit."""
+    runs = [image.get("run") for image in images]
+    groups = [f"image {i['id']}" if r is None else f"run {r}" for i, r in zip(images, runs, strict=True)]
+    known = len({r for r in runs if r is not None})
+    if known < 2:  # one run for everything known says nothing about other runs
+        return [f"image {i['id']}" for i in images], "image"
+    return groups, "run or image" if None in runs else "run"
 
 
 def _per_condition(images: Sequence[Mapping[str, Any]], matches: Matches) -> dict[str, Any]:

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+STATE_FILE = "state.pt"
+"""Whole state of an unfinished training, in the job's folder."""
+
 
 class _Job(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,9 +28,7 @@ class _Job(BaseModel):
     """CPU threads of the process; 0 = all cores."""
     workers: int = 0
     """Processes that load images (ignored on a CPU, where loading in-process is faster)."""
-    amp: bool | Literal["bf16"] = False
     nms_iou: float = 0.7
-    confidence: float = 0.001
     max_detections: int = 300
 
 
@@ -39,6 +40,7 @@ class TrainJob(_Job):
     epochs: int
     weights: Path | None = None
     """Initial weights (.safetensors or an ultralytics .pt), None for scratch."""
+    amp: bool | Literal["bf16"] = False
     cache: Literal["ram", "disk", "none"] = "ram"
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
     """Passed to ultralytics: optimizer, lr0, lrf, momentum, weight_decay, warmup_epochs, nbs, mosaic, close_mosaic, …"""
@@ -50,6 +52,9 @@ class DetectJob(_Job):
     kind: Literal["detect"] = "detect"
     weights: Path
     splits: tuple[str, ...] = ("val", "test")
+    confidence: float = 0.001
+    extra_data: Path | None = None
+    """``data.yaml`` of further images to detect on (as its "test"), into ``extra.json``: pictures for the report, no figures."""
 
 
 class JobFile(BaseModel):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,6 +20,9 @@ from fusion_det.files import write_text
 from fusion_det.progress import NoProgress, Progress
 
 logger = logging.getLogger(__name__)
+
+FULL_DISK = 20_000_000
+"""Fewer free bytes than this, and a failed process most likely failed for want of them."""
 
 
 def run_job(
@@ -58,6 +62,8 @@ def run_job(
         raise StageError(f"{job.kind} stopped on request; the next run continues from the last whole epoch")
     if code:
         words = next((e["message"] for e in reversed(events) if e["event"] == "error"), None)
+        if shutil.disk_usage(job.out).free < FULL_DISK:
+            words = f"the disk of {job.out} is full; make room and run the same command again, nothing is lost"
         raise StageError(f"{job.kind} process {_fate(code)}{': ' + words if words else ''}. Log: {log}")
     progress.finish()
     return events

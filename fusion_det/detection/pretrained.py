@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
-import urllib.error
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ RELEASE = "https://github.com/ultralytics/assets/releases/download/v8.4.0/{file}
 DEMO_WEIGHTS = Path(__file__).parent / "weights" / "demo_yolov5n.safetensors"
 
 
-def resolve_weights(choice: str, model: str) -> Path | None:
+def resolve_weights(choice: str, model: str, *, download: bool = True) -> Path | None:
     """Turn ``--detector-weights`` into a file, or None for a start from scratch.
 
     Args:
@@ -31,6 +31,7 @@ def resolve_weights(choice: str, model: str) -> Path | None:
             working directory, else downloaded to ``weights/``), "scratch", "demo" (the small detector shipped for the
             demo), or a file.
         model: architecture, "yolov5s" say.
+        download: False only looks; the file returned for "auto" may then not be there yet.
 
     Raises:
         ConfigError: no such file, or "auto" and neither present nor downloadable; names the alternatives.
@@ -58,14 +59,16 @@ def resolve_weights(choice: str, model: str) -> Path | None:
                 f"--detector-weights {choice}: no such file. Give auto, scratch, or a .safetensors/.pt file"
             )
         return path
-    return _official(f"{model}u.pt")
+    return _official(f"{model}u.pt", download)
 
 
-def _official(file: str) -> Path:
+def _official(file: str, download: bool) -> Path:
     roots = [Path(p) for p in [os.environ.get("FUSION_DET_WEIGHTS", ""), "weights", "."] if p]
     for root in roots:
         if (root / file).is_file():
             return (root / file).resolve()
+    if not download:
+        return Path("weights") / file
     url, target = RELEASE.format(file=file), Path("weights") / file
     looked = ", ".join(str(r / file) for r in roots)
     try:
@@ -77,10 +80,8 @@ def _official(file: str) -> Path:
                     handle.write(chunk)
             if expected and temporary.stat().st_size != expected:
                 raise OSError(f"got {temporary.stat().st_size} of {expected} bytes")
-            read_state_dict(
-                temporary
-            )  # verified before it takes its name: a detector's tensors, loaded without executing
-    except (OSError, urllib.error.URLError) as error:
+            read_state_dict(temporary)  # whole, and a detector's, before it takes its name; none of it is executed
+    except (OSError, http.client.HTTPException) as error:
         raise ConfigError(
             f"the COCO-pretrained {file} is not at {looked}, and {url} cannot be downloaded ({error}). "
             f"Put the file at weights/{file}, or give --detector-weights FILE (.safetensors or .pt), "
@@ -163,15 +164,17 @@ def load_matching(model: nn.Module, state: dict[str, torch.Tensor]) -> Transfer:
     """Copy every tensor of ``state`` that ``model`` has under the same name and shape; the rest of the model stays fresh.
 
     Raises:
-        ConfigError: nothing matched: the file belongs to another architecture.
+        ConfigError: less than half of the model's parameters matched: the file belongs to another architecture.
     """
     own = model.state_dict()
     matching = {n: t for n, t in state.items() if n in own and own[n].shape == t.shape}
-    if not matching:
-        example = next(iter(state), "nothing")
+    # Counters have one shape in every architecture: only parameters tell whether the file belongs to this one.
+    total = sum(p.numel() for p in model.parameters())
+    taken = sum(p.numel() for n, p in model.named_parameters() if n in matching)
+    if taken < total / 2:
         raise ConfigError(
-            f"the detector weights fit no tensor of {type(model).__name__} (they hold {len(state)} tensors such as {example!r}); "
-            "they belong to another architecture"
+            f"the detector weights fit {taken} of the model's {total} parameters: they belong to another architecture. Choose "
+            "the detector they are of (--set detector.model=yolov5n, say), other weights, or --detector-weights scratch"
         )
     model.load_state_dict(matching, strict=False)
     return Transfer(len(matching), len(own), tuple(n for n in own if n not in matching))

@@ -26,9 +26,9 @@ from safetensors.torch import save_file
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.models.yolo.detect import DetectionTrainer, DetectionValidator
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils import ops
+from ultralytics.utils import nms, ops
 
-from fusion_det.detection.jobs import DetectJob, TrainJob
+from fusion_det.detection.jobs import STATE_FILE, DetectJob, TrainJob
 from fusion_det.detection.pretrained import Transfer, load_matching, read_state_dict
 from fusion_det.detection.sampling import EpochSampler, SeededSamples, derive_seed
 from fusion_det.errors import StageError
@@ -49,7 +49,7 @@ CURVE_COLUMNS = {
     "val/cls_loss": "val_cls_loss",
     "val/dfl_loss": "val_dfl_loss",
 }
-STATE_FILE, BEST_FILE, CURVE_FILE = "state.pt", "best.safetensors", "curve.csv"
+BEST_FILE, CURVE_FILE = "best.safetensors", "curve.csv"
 
 
 class ReproducibleTrainer(DetectionTrainer):
@@ -90,6 +90,12 @@ class ReproducibleTrainer(DetectionTrainer):
         )
 
     def _build_train_pipeline(self) -> None:
+        if getattr(
+            self, "_oom_retries", 0
+        ):  # ultralytics would go on with half the batch: another protocol for one row
+            raise StageError(
+                f"out of memory with {self.job.batch} images a step; set detector.batch lower, for all methods alike"
+            )
         super()._build_train_pipeline()
         self._nominal_accumulate: int = self.accumulate  # weight decay was set from it just now
         self.accumulate = 1  # ultralytics asks for a step after every batch; optimizer_step decides
@@ -117,7 +123,8 @@ class ReproducibleTrainer(DetectionTrainer):
     def _handle_nan_recovery(self, epoch: int) -> bool:
         if self.loss is not None and not bool(self.loss.isfinite()):
             raise StageError(
-                f"the loss became {float(self.loss)} in epoch {epoch + 1}; lower detector.lr0, or set detector.amp to false"
+                f"the loss became {float(self.loss)} in epoch {epoch + 1}; lower the learning rate "
+                "(--set detector.hyperparameters.lr0=0.001), or train in full precision (--set detector.amp=fp32)"
             )
         return False
 
@@ -170,6 +177,11 @@ class ReproducibleTrainer(DetectionTrainer):
         self.start_epoch = state["epoch"] + 1
         self.train_loader.sampler.next_epoch = self.start_epoch
         self.report("resume", epoch=self.start_epoch, epochs=self.epochs)
+
+    def get_validator(self) -> DetectionValidator:
+        return UnhurriedValidator(
+            self.test_loader, save_dir=self.save_dir, args=copy(self.args), _callbacks=self.callbacks
+        )
 
     def final_eval(self) -> None:
         return None
@@ -228,7 +240,25 @@ def write_curve(path: Path, rows: list[dict[str, float]]) -> None:
     write_text(path, text.getvalue())
 
 
-class RawDetections(DetectionValidator):
+class UnhurriedValidator(DetectionValidator):
+    """ultralytics' validator without the clock: its suppression of overlapping boxes gives up after a time, and leaves the rest
+    of the batch without detections, so that figures would depend on how busy the machine is."""
+
+    def postprocess(self, preds: Any) -> list[dict[str, torch.Tensor]]:
+        found = nms.non_max_suppression(
+            preds,
+            self.args.conf,
+            self.args.iou,
+            nc=0,
+            multi_label=True,
+            max_det=self.args.max_det,
+            max_time_img=math.inf,
+            end2end=self.end2end,
+        )
+        return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in found]
+
+
+class RawDetections(UnhurriedValidator):
     """Validation that keeps every detection, by stem, in pixels of the source image."""
 
     def pred_to_json(self, predn: dict[str, torch.Tensor], pbatch: dict[str, Any]) -> None:
@@ -247,15 +277,15 @@ class RawDetections(DetectionValidator):
         return stats
 
 
-def detect(job: DetectJob, split: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
-    """Detections of a trained detector on one split.
+def detect(job: DetectJob, data: Path, split: str) -> tuple[list[dict[str, Any]], dict[str, float]]:
+    """Detections of a trained detector on one split of ``data`` (a ``data.yaml``).
 
     Returns:
         COCO results (``image_id`` = stem, 1-based ``category_id``, ``bbox`` [x, y, w, h] pixels, ``score``), and ultralytics'
         own figures for them (fractions), kept as a cross-check.
     """
     state = read_state_dict(job.weights)
-    names = _class_names(job.data)
+    names = _class_names(data)
     model = DetectionModel(f"{job.model}.yaml", nc=len(names), verbose=False)
     own = model.state_dict()
     missing = [n for n, t in own.items() if t.is_floating_point() and (n not in state or state[n].shape != t.shape)]
@@ -272,7 +302,7 @@ def detect(job: DetectJob, split: str) -> tuple[list[dict[str, Any]], dict[str, 
             "task": "detect",
             "mode": "val",
             "model": f"{job.model}.yaml",
-            "data": str(job.data),
+            "data": str(data),
             "split": split,
             "imgsz": job.imgsz,
             "batch": job.batch,

@@ -20,6 +20,7 @@ from typing import Any
 from fusion_det.detection.jobs import DetectJob, JobFile, TrainJob
 from fusion_det.errors import FusionDetError
 from fusion_det.files import write_json
+from fusion_det.machine import available_cores
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def run_training(job: TrainJob, report: Any) -> None:
     _prepare_libraries(job.out, job.threads)
     import torch
 
-    from fusion_det.detection.trainer import CURVE_FILE, STATE_FILE, build_trainer, read_training_state, write_curve
+    from fusion_det.detection.trainer import CURVE_FILE, build_trainer, read_training_state, write_curve
 
     state = read_training_state(job.out)
     if state is None or state["epoch"] + 1 < job.epochs:
@@ -98,7 +99,6 @@ def run_training(job: TrainJob, report: Any) -> None:
             "threads": torch.get_num_threads(),
         },
     )
-    (job.out / STATE_FILE).unlink()
     shutil.rmtree(job.out / "ultralytics", ignore_errors=True)
 
 
@@ -109,9 +109,11 @@ def run_detection(job: DetectJob, report: Any) -> None:
 
     figures = {}
     for split in job.splits:
-        detections, figures[split] = detect(job, split)
+        detections, figures[split] = detect(job, job.data, split)
         write_json(job.out / f"{split}.json", detections, indent=None)
         report("split", split=split, detections=len(detections))
+    if job.extra_data is not None:
+        write_json(job.out / "extra.json", detect(job, job.extra_data, "test")[0], indent=None)
     write_json(job.out / "summary.json", {"ultralytics": figures})
     shutil.rmtree(job.out / "ultralytics", ignore_errors=True)
 
@@ -120,7 +122,7 @@ def _prepare_libraries(out: Path, threads: int) -> None:
     """Keep ultralytics off the network and out of the user's settings, before it is imported."""
     config = out / "ultralytics" / "config"
     config.mkdir(parents=True, exist_ok=True)
-    threads = threads or os.cpu_count() or 1
+    threads = threads or available_cores()
     os.environ |= {
         "YOLO_CONFIG_DIR": str(config),
         "YOLO_OFFLINE": "true",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import queue
@@ -9,11 +10,11 @@ import shutil
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Protocol
 
-from fusion_det.errors import ConfigError, FusionDetError, StageError
+from fusion_det.errors import ConfigError, FusionDetError
 from fusion_det.files import write_text
 from fusion_det.pipeline.stage import Outcome, Slot, Stage, StageContext
 from fusion_det.pipeline.store import Store
@@ -42,7 +43,12 @@ class NoDisplay:
 
 
 def run_plan(
-    stages: Sequence[Stage], store: Store, slots: Sequence[Slot], display: Display | None = None
+    stages: Sequence[Stage],
+    store: Store,
+    slots: Sequence[Slot],
+    display: Display | None = None,
+    *,
+    found: Collection[str] = (),
 ) -> dict[str, Outcome]:
     """Run every stage whose result is not in the store yet.
 
@@ -52,6 +58,7 @@ def run_plan(
     Args:
         stages: in any order; inputs that are not listed are not run.
         slots: where heavy stages run; as many run at a time as there are slots.
+        found: digests of stages that are known to be in the store, so that it need not be asked again.
 
     Returns:
         Stage digest → outcome, for all stages.
@@ -72,9 +79,11 @@ def run_plan(
                 if blocked := _blocked(stage, outcomes):
                     _note(stage, Outcome("skipped", reason=blocked), outcomes, waiting, display, len(stages))
                     continue
-                if (folder := store.find(stage)) is not None:
+                if (folder := store.folder(stage) if stage.digest in found else store.find(stage)) is not None:
                     _note(stage, Outcome("cached", folder), outcomes, waiting, display, len(stages))
                     continue
+                if stage.heavy and not slots:
+                    raise ConfigError(f"{stage.kind} {stage.label} has vanished from the store; run the command again")
                 if stage.heavy and heavy_running >= len(slots):
                     continue
                 heavy_running += stage.heavy
@@ -137,7 +146,7 @@ def _run_stage(
         with store.working(stage, cancelled) as work:
             if work is None:
                 return Outcome("cached", store.folder(stage))
-            context = StageContext(work, store.folder(stage), inputs, slot, progress, cancelled)  # type: ignore[arg-type]
+            context = StageContext(work, inputs, slot, progress, cancelled)  # type: ignore[arg-type]
             facts = stage.run(context)
             seconds = time.monotonic() - started
             return Outcome("done", store.complete(stage, facts, seconds), seconds)
@@ -147,7 +156,8 @@ def _run_stage(
         return Outcome("failed", seconds=time.monotonic() - started, reason=_os_reason(error, store))
     except Exception as error:
         trace = store.partial(stage) / "error.txt"
-        write_text(trace, traceback.format_exc())
+        with contextlib.suppress(OSError):  # a full disk, say: the row's reason is in the outcome all the same
+            write_text(trace, traceback.format_exc())
         logger.debug("stage %s %s failed", stage.kind, stage.label, exc_info=True)
         return Outcome(
             "failed",
@@ -194,9 +204,3 @@ def make_slots(device: str, jobs: int | None, cores: int, cuda_devices: Callable
         raise ConfigError(f"--jobs {jobs}: needs at least 1")
     names = [name for name in names for _ in range(jobs or (min(cores, 4) if name == "cpu" else 1))]
     return tuple(Slot(name, max(1, cores // len(names))) for name in names)
-
-
-def stop_error(outcomes: Mapping[str, Outcome]) -> StageError | None:
-    """The error to end a run with if any stage failed, else None."""
-    failed = [o for o in outcomes.values() if o.state == "failed"]
-    return StageError(f"{len(failed)} stage(s) failed; their rows say why") if failed else None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import platform
 import shlex
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,10 @@ from fusion_det.config import DataConfig, Experiment, SplitConfig
 from fusion_det.data import PairDataset, Split, make_split, open_dataset
 from fusion_det.data.locate import find_dataset
 from fusion_det.detection.pretrained import resolve_weights
+from fusion_det.errors import ConfigError
 from fusion_det.files import digest_json, write_json
-from fusion_det.fusion import expand_methods
+from fusion_det.fusion import expand_methods, resolve_device
+from fusion_det.machine import available_cores
 from fusion_det.pipeline.engine import Display, make_slots, run_plan
 from fusion_det.pipeline.plan import Plan, PlannedStage, build_plan, check_disk, collect_results, survey
 from fusion_det.pipeline.results import ExperimentResults
@@ -97,13 +99,18 @@ def choose_split(dataset: PairDataset, config: SplitConfig) -> Split:
 
 
 def prepare(
-    experiment: Experiment, places: Places, progress: Progress | None = None
+    experiment: Experiment, places: Places, progress: Progress | None = None, *, download: bool = True
 ) -> tuple[Plan, list[PlannedStage]]:
-    """Check everything that can be checked before any work, and lay out the work."""
+    """Check everything that can be checked before any work, and lay out the work.
+
+    download: False leaves the detector's weights where they are (``--dry-run``).
+    """
+    for folder in (places.runs, places.reports):
+        _check_writable(folder)
     expand_methods(experiment.methods)  # a misspelt name is told before a dataset is read
     dataset = open_data(experiment.data, places, progress)
     split = choose_split(dataset, experiment.split)
-    weights = resolve_weights(experiment.detector.weights, experiment.detector.model)
+    weights = resolve_weights(experiment.detector.weights, experiment.detector.model, download=download)
     plan = build_plan(experiment, dataset, split, weights)
     return plan, survey(plan, places.store)
 
@@ -123,13 +130,18 @@ def run_experiment(
         ConfigError: an impossible device, or too little disk.
     """
     started = time.time()
-    missing = [p for p in planned if not p.cached]
+    file = places.results(plan.experiment.name)
+    _check_same_data(plan, file)
+    found = {p.stage.digest for p in planned if p.cached}
     check_disk(planned, places.store.root)
-    slots: tuple[Slot, ...] = make_slots(device, jobs, os.cpu_count() or 1, _cuda_devices) if missing else ()
-    outcomes = run_plan(plan.stages, places.store, slots, display)
+    slots: tuple[Slot, ...] = ()
+    if len(found) < len(planned):
+        slots = make_slots(device, jobs, available_cores(), _cuda_devices)
+        for name in {slot.device for slot in slots}:
+            resolve_device(name)  # one that is not there is told now, not by every stage
+    outcomes = run_plan(plan.stages, places.store, slots, display, found=found)
     provenance = _provenance(plan, outcomes, slots, started)
     results = collect_results(plan, outcomes, provenance)
-    file = places.results(results.experiment)
     if not _unchanged(results, file):
         results.save(file)
     else:
@@ -165,6 +177,28 @@ def write_report(
     return page
 
 
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        raise ConfigError(
+            f"{folder} cannot be written to ({error.strerror}); give --runs and --reports other folders"
+        ) from error
+
+
+def _check_same_data(plan: Plan, file: Path) -> None:
+    """One name, one dataset: two folders called "pairs" must not take turns in one table's place."""
+    if not file.is_file():
+        return
+    before, now = ExperimentResults.load(file).dataset, plan.dataset
+    if before.content_digest != now.content_digest and before.root.resolve() != now.root.resolve():
+        raise ConfigError(
+            f"{file} holds the results of {before.root}; give this run of {now.root} a name of its own (--name …)"
+        )
+
+
 def _unchanged(results: ExperimentResults, file: Path) -> bool:
     """Whether ``file`` holds the same results; when and by which command they were asked for does not count."""
     if not file.is_file():
@@ -196,7 +230,7 @@ def _provenance(plan: Plan, outcomes: Mapping[str, Outcome], slots: Sequence[Slo
         },
         "hostname": socket.gethostname(),
         "device": ", ".join(dict.fromkeys(s.device for s in slots)) or "none needed (all cached)",
-        "cores": os.cpu_count(),
+        "cores": available_cores(),
         "jobs": len(slots),
         "seconds": seconds,
         "seeds": {"split": plan.split.seed, "detector": list(plan.experiment.seeds)},

@@ -69,7 +69,8 @@ def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detec
     if not dataset.classes or not dataset.labelled():
         raise ConfigError(f"{dataset.name} has no boxes, so no detector can be trained on it; use fusion-det fuse")
     methods = sorted(expand_methods(experiment.methods), key=lambda m: (get_card(m).order, m.name))
-    truth = truth_stage(dataset, split)
+    extra = overlay_parts(experiment, split)
+    truth = truth_stage(dataset, split, tuple(extra))
     stages: list[Stage] = [truth]
     rows: list[Row] = []
     unready = {}
@@ -84,13 +85,19 @@ def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detec
         images = len(split.ids["train"]) + len(split.ids["val"])
         for seed in experiment.seeds:
             train = train_stage(spec, experiment.detector, detector_weights, seed, export, images)
-            detect = detect_stage(spec, experiment.detector, seed, train, export)
+            detect = detect_stage(spec, experiment.detector, seed, train, export, extra)
             evaluate = evaluate_stage(spec, seed, detect, truth)
             stages += [train, detect, evaluate]
             rows.append(Row(spec.name, seed, fuse, train, detect, evaluate))
     return Plan(
         experiment, dataset, split, tuple(methods), unready, truth, tuple(rows), tuple(stages), detector_weights
     )
+
+
+def overlay_parts(experiment: Experiment, split: Split) -> dict[str, str]:
+    """Part of the split of every picture asked for that lies outside the test part."""
+    part_of = {stem: part for part in ("train", "val") for stem in split.ids[part]}
+    return {stem: part_of[stem] for stem in experiment.report.overlay_ids if stem in part_of}
 
 
 @dataclass(frozen=True)
@@ -164,7 +171,7 @@ def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Map
             leakage=leakage(dataset, plan.split),
             note=plan.split.note,
         ),
-        ground_truth={part: truth / f"{part}.json" for part in ("val", "test")},
+        ground_truth={part: truth / f"{part}.json" for part in _parts(truth)},
         methods=tuple(_method_info(plan, spec, outcomes) for spec in plan.methods),
         runs=tuple(_method_run(row, outcomes, plan.split.digest) for row in plan.rows)
         + tuple(
@@ -173,7 +180,7 @@ def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Map
             for seed in experiment.seeds
         ),
         detector=_detector_facts(plan, outcomes),
-        report=experiment.report.model_dump(mode="json"),
+        report=experiment.report.model_dump(mode="json") | {"overlay_parts": overlay_parts(experiment, plan.split)},
         provenance=dict(provenance),
     )
 
@@ -220,20 +227,27 @@ def _method_run(row: Row, outcomes: Mapping[str, Outcome], split_digest: str) ->
             f"{row.method} seed {row.seed} was evaluated without its inputs; remove {end.folder} and rerun"
         )
     summary = json.loads((trained / "summary.json").read_text(encoding="utf-8"))
+    facts = (read_manifest(trained) or {}).get("facts", {})
     metrics = json.loads((end.folder / "metrics.json").read_text(encoding="utf-8"))
     return MethodRun(
         method=row.method,
         seed=row.seed,
         status="ok",
-        detections={part: detected / f"{part}.json" for part in ("val", "test")},
+        detections={part: detected / f"{part}.json" for part in _parts(detected)},
         metrics={**metrics, "method": row.method, "seed": row.seed, "split_digest": split_digest},
         training_curve=trained / "curve.csv",
         best_epoch=summary["best_epoch"],
+        device=facts.get("device", ""),
+        precision=facts.get("precision", ""),
         seconds={
             name: (read_manifest(folder) or {}).get("seconds", 0.0)
             for name, folder in (("train", trained), ("detect", detected))
         },
     )
+
+
+def _parts(folder: Path) -> list[str]:
+    return [part for part in ("val", "test", "extra") if (folder / f"{part}.json").is_file()]
 
 
 def _detector_facts(plan: Plan, outcomes: Mapping[str, Outcome]) -> dict[str, Any]:

@@ -53,13 +53,17 @@ class MethodRun(_Frozen):
     reason: str = ""
     """For a failed run: one line, then how to mend it."""
     detections: dict[str, Path] = Field(default_factory=dict)
-    """Split ("val", "test") → COCO results JSON: list of {image_id: stem, category_id: 1-based class index,
+    """Split ("val", "test", perhaps "extra") → COCO results JSON: list of {image_id: stem, category_id: 1-based class index,
     bbox: [x, y, w, h] pixels, score}."""
     metrics: dict[str, Any] = Field(default_factory=dict)
     """As :func:`fusion_det.detection.evaluate.evaluate` returns them for the test split; see its docstring."""
     training_curve: Path | None = None
     """CSV with columns epoch, mAP50, mAP50_95, precision, recall, box_loss, cls_loss, dfl_loss, val_box_loss, … (fractions)."""
     best_epoch: int | None = None
+    device: str = ""
+    """Where it was trained: "cpu", "cuda:0"."""
+    precision: str = ""
+    """"fp32" or "bf16"."""
     seconds: dict[str, float] = Field(default_factory=dict)
     """Stage → wall seconds ("train", "detect")."""
 
@@ -101,7 +105,8 @@ class ExperimentResults(_Frozen):
     dataset: DatasetInfo
     split: SplitInfo
     ground_truth: dict[str, Path]
-    """Split → COCO ground-truth JSON (image ``id`` = stem, ``file_name`` = STEM.png; category ids 1-based in class order)."""
+    """Split → COCO ground-truth JSON (image ``id`` = stem, ``file_name`` = STEM.png; category ids 1-based in class order).
+    "extra" holds images to show that lie outside the test part; ``report["overlay_parts"]`` tells their part."""
     methods: tuple[MethodInfo, ...]
     """In table order."""
     runs: tuple[MethodRun, ...]

@@ -26,12 +26,10 @@ class StageContext:
     """What a running stage gets.
 
     work: its folder, kept from try to try until the stage is complete. inputs: role → finished folder of an input stage.
-    final: the path ``work`` will have in the end (for files that must name their own place).
     cancelled: set when the run is being stopped; long stages look at it.
     """
 
     work: Path
-    final: Path
     inputs: Mapping[str, Path]
     slot: Slot
     progress: Progress
@@ -53,7 +51,6 @@ class Stage:
     kind, label: "train", "gff seed 0". identity: JSON-able facts that decide the result (parameters, digests of data and
     code, versions of libraries); inputs: role → stage whose result it reads. run: does the work in ``context.work`` and
     returns facts for the manifest. heavy: needs a slot of its own (fusing, training, detecting).
-    method, seed: for which row of the table it works, so that a failure takes that row only.
     """
 
     kind: str
@@ -62,8 +59,6 @@ class Stage:
     inputs: Mapping[str, Stage]
     run: Callable[[StageContext], dict[str, Any]]
     heavy: bool = False
-    method: str | None = None
-    seed: int | None = None
     estimate: Estimate = field(default_factory=Estimate)
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 from fusion_det.config import DetectorConfig, FusionConfig
 from fusion_det.data import PairDataset, PairRecord, Split, coco_ground_truth, export_yolo
 from fusion_det.data.yolo_export import label_text, link_or_copy
-from fusion_det.detection.jobs import DetectJob, TrainJob
+from fusion_det.detection.jobs import STATE_FILE, DetectJob, TrainJob
 from fusion_det.detection.launch import run_job
 from fusion_det.errors import StageError
 from fusion_det.files import digest_file, digest_json, write_json
@@ -25,12 +25,15 @@ from fusion_det.progress import Progress
 EVALUATED_SPLITS = ("val", "test")
 
 
-def truth_stage(dataset: PairDataset, split: Split) -> Stage:
-    """``truth``: COCO ground truth of val and test, and the split's ids."""
+def truth_stage(dataset: PairDataset, split: Split, extra: Sequence[str] = ()) -> Stage:
+    """``truth``: COCO ground truth of val, test and ``extra`` images, and the split's ids."""
 
     def run(context: StageContext) -> dict[str, Any]:
-        for part in EVALUATED_SPLITS:
-            write_json(context.work / f"{part}.json", coco_ground_truth(dataset, split.ids[part]), indent=None)
+        for part, stems in {
+            **{p: split.ids[p] for p in EVALUATED_SPLITS},
+            **({"extra": extra} if extra else {}),
+        }.items():
+            write_json(context.work / f"{part}.json", coco_ground_truth(dataset, stems), indent=None)
         split.save(context.work / "split.json")
         return {"split_digest": split.digest}
 
@@ -39,6 +42,7 @@ def truth_stage(dataset: PairDataset, split: Split) -> Stage:
         "split": split.digest,
         "conditions": digest_json([[r.stem, r.condition, r.run] for r in dataset.select(_stems(split))]),
         "code": code_digest("fusion_det.data.ground_truth"),
+        "extra": list(extra),
     }
     return Stage("truth", dataset.name, identity, {}, run)
 
@@ -56,8 +60,6 @@ def fuse_stage(spec: MethodSpec, dataset: PairDataset, split: Split, config: Fus
         runner = FusionRunner(method, config.color, context.slot.device, config.batch_size, config.workers)
         images = context.work / "images"
         summary = runner.run(records, images, _Cancellable(context.progress, context.cancelled))
-        # A failed try leaves its traceback in the work folder; it is not part of the result.
-        (context.work / "error.txt").unlink(missing_ok=True)
         return {"pairs": len(records), "seconds_per_pair": summary.seconds_per_pair}
 
     identity = {
@@ -74,7 +76,6 @@ def fuse_stage(spec: MethodSpec, dataset: PairDataset, split: Split, config: Fus
         {},
         run,
         heavy=True,
-        method=spec.name,
         estimate=Estimate(seconds=size * 4e-7, bytes=2 * size),
     )
 
@@ -92,7 +93,7 @@ def export_stage(spec: MethodSpec, dataset: PairDataset, split: Split, fuse: Sta
         "split": split.digest,
         "code": code_digest("fusion_det.data.yolo_export"),
     }
-    return Stage("export", spec.name, identity, {"fused images": fuse}, run, method=spec.name)
+    return Stage("export", spec.name, identity, {"fused images": fuse}, run)
 
 
 def train_stage(
@@ -101,17 +102,22 @@ def train_stage(
     """``train``: one detector; ``best.safetensors``, ``curve.csv``, ``summary.json``. Continues where it was killed."""
 
     def run(context: StageContext) -> dict[str, Any]:
+        bf16 = config.amp == "bf16" or (config.amp == "auto" and _has_bf16(context.slot.device))
         with _private_tree(context) as data:
             job = TrainJob(
                 **_common(config, context, data),
                 seed=seed,
                 epochs=config.epochs,
                 weights=weights,
+                amp="bf16" if bf16 else False,
                 cache=config.cache,
                 hyperparameters=config.hyperparameters,
             )
             run_job(job, progress=context.progress, cancelled=context.cancelled)
-        return json.loads((context.work / "summary.json").read_text(encoding="utf-8"))
+        # Last of all: with it, a kill before this line costs nothing.
+        (context.work / STATE_FILE).unlink()
+        summary = json.loads((context.work / "summary.json").read_text(encoding="utf-8"))
+        return {**summary, "device": context.slot.device, "precision": "bf16" if bf16 else "fp32"}
 
     identity = {
         "detector": config.model_dump(
@@ -119,9 +125,11 @@ def train_stage(
         )
         # best epoch by validation: it depends on how detections are made
         | {"validation": [config.nms_iou, config.max_detections]},
-        "weights": digest_file(weights) if weights else None,
+        "weights": None if weights is None else digest_file(weights) if weights.is_file() else "to be downloaded",
         "seed": seed,
-        "code": code_digest("fusion_det.detection.trainer", "fusion_det.detection.sampling"),
+        "code": code_digest(
+            "fusion_det.detection.trainer", "fusion_det.detection.sampling", "fusion_det.detection.pretrained"
+        ),
         "versions": library_versions("torch", "ultralytics", "numpy", "opencv"),
     }
     per_image = {"n": 0.05, "s": 0.15, "m": 0.4, "l": 0.8, "x": 1.6}[config.model[-1]] * (config.imgsz / 320) ** 2
@@ -132,14 +140,14 @@ def train_stage(
         {"export": export},
         run,
         heavy=True,
-        method=spec.name,
-        seed=seed,
         estimate=Estimate(seconds=images * config.epochs * per_image, bytes=20_000_000),
     )
 
 
-def detect_stage(spec: MethodSpec, config: DetectorConfig, seed: int, train: Stage, export: Stage) -> Stage:
-    """``detect``: raw detections on val and test as COCO results."""
+def detect_stage(
+    spec: MethodSpec, config: DetectorConfig, seed: int, train: Stage, export: Stage, extra: Mapping[str, str]
+) -> Stage:
+    """``detect``: raw detections on val and test as COCO results, and on ``extra`` images (stem → its part of the split)."""
 
     def run(context: StageContext) -> dict[str, Any]:
         with _private_tree(context) as data:
@@ -148,6 +156,7 @@ def detect_stage(spec: MethodSpec, config: DetectorConfig, seed: int, train: Sta
                 weights=context.inputs["detector"] / "best.safetensors",
                 confidence=config.confidence,
                 splits=EVALUATED_SPLITS,
+                extra_data=_extra_tree(data.parent, extra) if extra else None,
             )
             run_job(job, progress=context.progress, cancelled=context.cancelled)
         return json.loads((context.work / "summary.json").read_text(encoding="utf-8"))
@@ -155,6 +164,7 @@ def detect_stage(spec: MethodSpec, config: DetectorConfig, seed: int, train: Sta
     identity = {
         "detections": config.model_dump(include={"imgsz", "batch", "nms_iou", "confidence", "max_detections"}),
         "splits": EVALUATED_SPLITS,
+        "extra": dict(extra),
         "code": code_digest("fusion_det.detection.trainer"),
         "versions": library_versions("torch", "ultralytics"),
     }
@@ -165,8 +175,6 @@ def detect_stage(spec: MethodSpec, config: DetectorConfig, seed: int, train: Sta
         {"detector": train, "export": export},
         run,
         heavy=True,
-        method=spec.name,
-        seed=seed,
         estimate=Estimate(seconds=10, bytes=5_000_000),
     )
 
@@ -187,7 +195,7 @@ def evaluate_stage(spec: MethodSpec, seed: int, detect: Stage, truth: Stage) -> 
             "fusion_det.detection.average_precision",
             "fusion_det.detection.matching",
         ),
-        "versions": library_versions("faster-coco-eval"),
+        "versions": library_versions("faster-coco-eval", "numpy"),
     }
     return Stage(
         "evaluate",
@@ -195,14 +203,11 @@ def evaluate_stage(spec: MethodSpec, seed: int, detect: Stage, truth: Stage) -> 
         identity,
         {"detections": detect, "truth": truth},
         run,
-        method=spec.name,
-        seed=seed,
         estimate=Estimate(seconds=2),
     )
 
 
 def _common(config: DetectorConfig, context: StageContext, data: Path) -> dict[str, Any]:
-    amp = config.amp == "bf16" or (config.amp == "auto" and _has_bf16(context.slot.device))
     return {
         "data": data,
         "out": context.work,
@@ -212,7 +217,6 @@ def _common(config: DetectorConfig, context: StageContext, data: Path) -> dict[s
         "device": context.slot.device,
         "threads": context.slot.threads,
         "workers": config.workers,
-        "amp": "bf16" if amp else False,
         "nms_iou": config.nms_iou,
         "max_detections": config.max_detections,
     }
@@ -227,6 +231,21 @@ def _private_tree(context: StageContext) -> Iterator[Path]:
     shutil.copytree(context.inputs["export"] / "yolo", tree, copy_function=lambda a, b: link_or_copy(Path(a), Path(b)))
     yield tree / "data.yaml"
     shutil.rmtree(tree)
+
+
+def _extra_tree(tree: Path, extra: Mapping[str, str]) -> Path:
+    """A tree beside the exported one with only these images, as its "test" part; returns its ``data.yaml``."""
+    for stem, part in extra.items():
+        for kind, suffix in (("images", "png"), ("labels", "txt")):
+            target = tree / "extra" / kind / "test" / f"{stem}.{suffix}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            link_or_copy(tree / kind / part / f"{stem}.{suffix}", target)
+    text = (tree / "data.yaml").read_text(encoding="utf-8")
+    (tree / "extra" / "data.yaml").write_text(
+        text.replace("train: images/train", "train: images/test").replace("val: images/val", "val: images/test"),
+        encoding="utf-8",
+    )
+    return tree / "extra" / "data.yaml"
 
 
 def _has_bf16(device: str) -> bool:

@@ -70,6 +70,7 @@ class Store:
                 return
             self._set_aside_damaged(stage)
             partial.mkdir(exist_ok=True)
+            _sweep(partial)
             yield partial
         finally:
             lock.release()
@@ -138,6 +139,15 @@ class Store:
         }
 
 
+def _sweep(partial: Path) -> None:
+    """Remove what a killed or failed try left that is no part of a result: unfinished files and folders, its traceback."""
+    for path in (*partial.glob(".*"), *partial.rglob(".*.tmp*"), partial / "error.txt"):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def read_manifest(folder: Path) -> dict[str, Any] | None:
     """The manifest of a finished stage; None if there is none that this version can read."""
     try:
@@ -148,13 +158,18 @@ def read_manifest(folder: Path) -> dict[str, Any] | None:
 
 
 def _sizes(folder: Path) -> dict[str, int]:
-    sizes = {}
-    for base, _, names in os.walk(folder):
-        for name in names:
-            path = Path(base) / name
-            relative = str(path.relative_to(folder))
-            if relative != MANIFEST:
-                sizes[relative] = path.stat().st_size
+    """Relative path → bytes of every file. On plain strings: a run asks this of tens of thousands of files."""
+    sizes: dict[str, int] = {}
+    pending = [""]
+    while pending:
+        below = pending.pop()
+        with os.scandir(folder / below) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(f"{below}{entry.name}/")
+                else:
+                    sizes[below + entry.name] = entry.stat().st_size
+    sizes.pop(MANIFEST, None)
     return sizes
 
 

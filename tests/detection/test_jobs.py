@@ -103,8 +103,17 @@ def test_training_leaves_what_the_next_stages_read(trained: Path) -> None:
         "curve.csv",
         "job.json",
         "log.txt",
+        "state.pt",  # the stage removes it last, so that a kill before that costs nothing
         "summary.json",
     ]
+
+
+def test_a_finished_training_is_not_trained_again(trained: Path, tree: Path) -> None:
+    """As after a kill between the end of the process and the end of the stage."""
+    before = curve(trained)
+    events = run_job(train_job(tree, trained))
+    assert not [e for e in events if e["event"] in ("epoch", "batch")]
+    assert curve(trained) == before
 
 
 def test_killed_and_resumed_training_is_the_training_that_was_not(trained: Path, tree: Path, tmp_path: Path) -> None:
@@ -276,5 +285,24 @@ def test_weights_that_cannot_be_had_name_the_alternatives(monkeypatch: pytest.Mo
     assert resolve_weights("scratch", "yolov5s") is None
     with pytest.raises(ConfigError, match="no such file"):
         resolve_weights("nothing.safetensors", "yolov5s")
+
+
+def test_weights_of_another_architecture_are_refused() -> None:
+    """A YOLOv5n file has tensors of a YOLOv5s' names, and a few of its shapes; that is no pretraining."""
+    from ultralytics.nn.tasks import DetectionModel
+
+    small = DetectionModel("yolov5n.yaml", nc=3, verbose=False).state_dict()
+    with pytest.raises(ConfigError, match=r"another architecture.*detector\.model"):
+        load_matching(DetectionModel("yolov5s.yaml", nc=3, verbose=False), small)
     with pytest.raises(ConfigError, match="another architecture"):
         load_matching(torch.nn.Linear(2, 2), {"elsewhere": torch.zeros(3)})
+
+
+def test_running_out_of_memory_does_not_change_the_protocol(tree: Path, tmp_path: Path) -> None:
+    """ultralytics would halve the batch and go on."""
+    from fusion_det.detection.trainer import build_trainer
+
+    trainer = build_trainer(train_job(tree, tmp_path / "oom"), lambda *_, **__: None)
+    trainer._oom_retries = 1
+    with pytest.raises(StageError, match=r"detector\.batch"):
+        trainer._build_train_pipeline()

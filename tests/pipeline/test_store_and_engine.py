@@ -206,6 +206,30 @@ def test_sigkill_then_rerun_completes_with_the_same_result(tmp_path: Path) -> No
     assert go(-1).stdout == "cached\n"
 
 
+def test_leftovers_of_a_failed_try_are_no_part_of_the_result(store: Store) -> None:
+    tries = []
+
+    def run(context: StageContext) -> dict[str, Any]:
+        tries.append(1)
+        (context.work / "whole.txt").write_text("kept")
+        if len(tries) == 1:
+            (context.work / ".half.txt.x1.tmp.txt").write_text("ha")
+            (context.work / ".yolo.abc").mkdir()
+            raise ZeroDivisionError
+        return {}
+
+    s = stage("a", run)
+    assert states(run_plan([s], store, CPU), s) == ["failed"]
+    folder = run_plan([s], store, CPU)[s.digest].folder
+    assert folder is not None
+    assert sorted(p.name for p in folder.iterdir()) == ["manifest.json", "whole.txt"]
+
+
+def test_a_result_that_vanished_meanwhile_is_an_error_not_a_wait(store: Store) -> None:
+    with pytest.raises(ConfigError, match="run the command again"):
+        run_plan([stage("a", heavy=True)], store, ())
+
+
 def test_interrupt_stops_running_stages_and_is_passed_on(store: Store) -> None:
     started = threading.Event()
 
