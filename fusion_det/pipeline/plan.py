@@ -208,7 +208,7 @@ def _method_info(plan: Plan, spec: MethodSpec, outcomes: Mapping[str, Outcome]) 
         color=card.fuses,
         weights=weights,
         trained_on=trained_on,
-        contaminated=plan.dataset.name in trained_on,
+        contaminated=plan.dataset.family in trained_on,
         table_vi=card.table_vi,
         order=card.order,
         notes=card.notes,

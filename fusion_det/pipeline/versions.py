@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from fusion_det.files import digest_json
-from fusion_det.fusion.identity import meaning_digest
+from fusion_det.source_digest import meaning_digest
 
 DISTRIBUTIONS = {
     "ultralytics": ("ultralytics-opencv-headless", "ultralytics"),
