@@ -125,10 +125,10 @@ def methods_table(results: ExperimentResults, summary: Summary) -> Table:
     """A row a method with everything known about it: what the page lets a reader sort."""
     paper = shows_paper_figures(results)
     reference = summary.reference.info.abbreviation if summary.reference is not None else ""
-    head = ["Method", "mAP50", "95 % interval"]
+    head = ["Method", "mAP50", "seeds", "95 % interval"]
     head += [f"Δ {reference}", "95 % of Δ", "p (Holm)", "real?"] if reference else []
     head += ["paper"] if paper else []
-    head += ["mAP50:95", "COCO AP50", "precision", "recall", "F1", "seeds", "fusion, ms"]
+    head += ["mAP50:95", "COCO AP50", "precision", "recall", "F1", "fusion, ms"]
     marked = {cell.value: cell.mark for cell in _marked(summary)}
     rows = tuple(tuple(_method_row(m, marked.get(m.mean, ""), bool(reference), paper)) for m in summary.methods)
     return Table("methods", "Every method", tuple(head), rows)
@@ -143,6 +143,7 @@ def _method_row(m: MethodSummary, mark: Any, reference: bool, paper: bool) -> li
     text = percent(m.mean) if m.mean is not None else "failed"
     note = f"± {percent(m.std)}" if m.std is not None else ""
     row = [Cell(flagged(m, m.info.label), value=float(m.info.order)), Cell(text, mark, m.mean, note)]
+    row.append(Cell(seeds_text(m), value=float(len(m.ok))))
     row.append(Cell(interval(m.low, m.high), value=m.low))
     if reference:
         d = m.difference
@@ -161,7 +162,6 @@ def _method_row(m: MethodSummary, mark: Any, reference: bool, paper: bool) -> li
     for keys in (("mAP50_95",), ("coco", "AP50"), *(("operating_point", k) for k in ("precision", "recall", "f1"))):
         value = m.mean_of(*keys)
         row.append(Cell(percent(value), value=value))
-    row.append(Cell(seeds_text(m), value=float(len(m.ok))))
     speed = m.info.seconds_per_pair
     row.append(Cell(MISSING if speed is None else f"{1000 * speed:.0f}", value=speed))
     return row
