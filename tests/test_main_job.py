@@ -28,6 +28,7 @@ TINY = [
         "1",
     ),
     *("--set", "detector.imgsz=64", "--set", "report.disagreement_rows=1"),
+    *("--set", 'report.overlay_ids=["00000", "00006", "00012", "00018"]'),
 ]
 BROKEN_METHOD = """
 from fusion_det.fusion import FusionMethod, MethodCard, register_method
@@ -125,6 +126,21 @@ def test_our_map_agrees_with_ultralytics_for_the_same_detections(
     ours = next(r["metrics"] for r in place.results()["runs"] if r["status"] == "ok")
     # ours are clipped to the image and rounded to 1/1000 pixel
     assert ours["mAP50"] == pytest.approx(theirs["mAP50"], abs=0.005)
+
+
+def test_pictures_asked_for_outside_the_test_part_are_shown_and_not_counted(
+    place: Place, first: subprocess.CompletedProcess[str]
+) -> None:
+    results = place.results()
+    run = next(r for r in results["runs"] if r["status"] == "ok")
+    test = {i["id"] for i in json.loads(Path(results["ground_truth"]["test"]).read_text())["images"]}
+    outside = {"00000", "00006", "00012", "00018"} - test
+    assert outside, "the split has changed: choose ids of which one is in train"
+    assert set(results["report"]["overlay_parts"]) == outside
+    assert {i["id"] for i in json.loads(Path(results["ground_truth"]["extra"]).read_text())["images"]} == outside
+    assert {d["image_id"] for d in json.loads(Path(run["detections"]["extra"]).read_text())} <= outside
+    assert not {d["image_id"] for d in json.loads(Path(run["detections"]["test"]).read_text())} & outside
+    assert run["metrics"]["images"] == len(test)
 
 
 def test_a_second_run_does_what_is_missing_and_a_third_does_nothing(
