@@ -11,7 +11,8 @@ from PIL import Image
 
 from fusion_det.pipeline.results import ExperimentResults
 from fusion_det.report import build_report
-from fusion_det.report.overlays import FALSE, HIT, MISS, Mark, draw_panel, panel_marks, zoom_regions
+from fusion_det.report.drawing import FALSE, HIT, MISS, Mark
+from fusion_det.report.overlays import draw_panel, panel_marks, zoom_regions
 from fusion_det.report.scenes import (
     Objects,
     Panel,
