@@ -127,8 +127,9 @@ def bootstrap_map50(matches: Matches, groups: Sequence[str], *, replicates: int 
 
     Whole groups (capture runs) are drawn with replacement, because consecutive frames of one run are nearly the same image
     and resampling them one by one would make every interval too narrow. Give each image a group of its own where runs are
-    unknown. Replicate i draws the same groups for every method that is evaluated on the same images with the same seed, so
-    differences between methods are paired.
+    unknown. A class that a replicate happens to draw no object of keeps its AP on the whole test set: leaving it out would
+    make mAP jump by what a rare class weighs. Replicate i draws the same groups for every method that is evaluated on the
+    same images with the same seed, so differences between methods are paired.
 
     Args:
         groups: (I,) group name of each image.
@@ -138,11 +139,13 @@ def bootstrap_map50(matches: Matches, groups: Sequence[str], *, replicates: int 
     member = np.array([index[g] for g in groups], np.int64)
     # Not numpy's own sampling methods: their streams may change between versions, PCG64's raw output does not.
     bits = np.random.PCG64(seed)
+    whole = class_ap(matches)
     result = np.empty(replicates)
     for b in range(replicates):
         drawn = (bits.random_raw(len(names)) % np.uint64(len(names))).astype(np.int64)
         weight = np.bincount(drawn, minlength=len(names)).astype(np.float64)[member]
-        result[b] = mean_or_nan(class_ap(matches, 0, weight))
+        ap = class_ap(matches, 0, weight)
+        result[b] = mean_or_nan(np.where(np.isnan(ap), whole, ap))
     return result
 
 

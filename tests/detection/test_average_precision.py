@@ -225,6 +225,16 @@ def test_bootstrap_weights_equal_repeating_the_images() -> None:
     assert len(IOU_THRESHOLDS) == 10
 
 
+def test_a_class_that_a_replicate_lacks_does_not_make_map_jump() -> None:
+    """Nine images with a car that is found and one with a bus that is not: mAP50 is a half, in every replicate."""
+    box = np.array([[0.0, 0.0, 10.0, 10.0]])
+    car, bus = ImageBoxes(box, np.array([0])), ImageBoxes(box, np.array([1]))
+    found = ImageBoxes(box, np.array([0]), np.array([0.9]))
+    matches = match_images([car] * 9 + [bus], [found] * 9 + [ImageBoxes(box[:0], np.zeros(0, int), np.zeros(0))], 2)
+    replicates = bootstrap_map50(matches, [str(i) for i in range(10)], replicates=50)
+    assert replicates == pytest.approx(class_ap(matches).mean(), abs=1e-9)
+
+
 def test_bootstrap_is_paired_and_grouped() -> None:
     truth, found = random_scene(1, images=16)
     a = evaluate(truth, found, replicates=50)["bootstrap"]
