@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from typing import Protocol
 
 from fusion_det.errors import ConfigError, FusionDetError
@@ -88,8 +89,11 @@ def run_plan(
                     continue
                 heavy_running += stage.heavy
                 del waiting[stage.digest]
-                inputs = {role: outcomes[s.digest].folder for role, s in stage.inputs.items()}
-                running[pool.submit(_run_stage, stage, inputs, store, free, display, cancelled)] = stage  # type: ignore[arg-type]
+                ready = {role: outcomes[s.digest].folder for role, s in stage.inputs.items()}
+                inputs = {
+                    role: folder for role, folder in ready.items() if folder is not None
+                }  # all: it is not blocked
+                running[pool.submit(_run_stage, stage, inputs, store, free, display, cancelled)] = stage
             if running:
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     stage = running.pop(future)
@@ -133,7 +137,7 @@ def _note(
 
 def _run_stage(
     stage: Stage,
-    inputs: Mapping[str, object],
+    inputs: Mapping[str, Path],
     store: Store,
     free: queue.SimpleQueue[Slot],
     display: Display,
@@ -146,7 +150,7 @@ def _run_stage(
         with store.working(stage, cancelled) as work:
             if work is None:
                 return Outcome("cached", store.folder(stage))
-            context = StageContext(work, inputs, slot, progress, cancelled)  # type: ignore[arg-type]
+            context = StageContext(work, inputs, slot, progress, cancelled)
             facts = stage.run(context)
             seconds = time.monotonic() - started
             return Outcome("done", store.complete(stage, facts, seconds), seconds)

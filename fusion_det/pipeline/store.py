@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -48,11 +49,11 @@ class Store:
         return folder
 
     @contextmanager
-    def working(self, stage: Stage, waiting: object = None) -> Iterator[Path | None]:
+    def working(self, stage: Stage, waiting: threading.Event | None = None) -> Iterator[Path | None]:
         """Hold the stage's lock; yields its work folder, or None if another run has finished it meanwhile.
 
         Raises:
-            StageError: another run holds the lock and ``waiting`` (a ``threading.Event``) was set.
+            StageError: another run holds the lock and ``waiting`` was set.
         """
         partial = self.partial(stage)
         partial.parent.mkdir(parents=True, exist_ok=True)
@@ -62,7 +63,7 @@ class Store:
                 lock.acquire(timeout=1)
                 break
             except Timeout:
-                if waiting is not None and waiting.is_set():  # type: ignore[attr-defined]
+                if waiting is not None and waiting.is_set():
                     raise StageError("stopped while waiting for another run that works on the same stage") from None
         try:
             if self.find(stage) is not None:
