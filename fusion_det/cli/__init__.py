@@ -21,6 +21,7 @@ def _app() -> Any:
     app = typer.Typer(
         name="fusion-det",
         help="Which infrared/visible image fusion helps an object detector most, by how much, and is the difference real?",
+        epilog="Example: fusion-det run --methods all (the demo, if no dataset is in place), then open the page it names.",
         no_args_is_help=True,
         rich_markup_mode="rich",
         pretty_exceptions_enable=False,
