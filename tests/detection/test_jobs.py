@@ -172,6 +172,26 @@ def test_samples_do_not_depend_on_what_was_loaded_before(tree: Path) -> None:
     assert not torch.equal(samples(1)[(0, 3)]["img"], first)
 
 
+def test_batches_do_not_depend_on_the_number_of_loading_processes(tree: Path, tmp_path: Path) -> None:
+    """Two epochs of batches, loaded in-process and by two workers that run ahead into the second epoch."""
+    from fusion_det.detection.trainer import build_trainer
+
+    trainer = build_trainer(train_job(tree, tmp_path), lambda *_, **__: None)
+    trainer.setup_model()
+
+    def batches(workers: int) -> list[Any]:
+        trainer.args.workers = workers
+        loader = trainer.get_dataloader(trainer.data["train"], batch_size=2)
+        assert loader.num_workers == workers
+        drawn = [(b["im_file"], b["img"].clone()) for _ in range(2) for b in loader]
+        loader.close()
+        return drawn
+
+    for (files, images), (others, pictures) in zip(batches(0), batches(2), strict=True):
+        assert files == others
+        assert torch.equal(images, pictures)
+
+
 def test_detections_are_coco_results_and_agree_with_ultralytics(trained: Path, tree: Path, tmp_path: Path) -> None:
     job = DetectJob(
         data=tree,
