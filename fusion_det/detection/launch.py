@@ -59,7 +59,7 @@ def run_job(
         code = process.wait()
         done.set()
     if cancelled is not None and cancelled.is_set():
-        raise StageError(f"{job.kind} stopped on request; the next run continues from the last whole epoch")
+        raise StageError(f"{job.kind} stopped on request; the next run continues it")
     if code:
         words = next((e["message"] for e in reversed(events) if e["event"] == "error"), None)
         if shutil.disk_usage(job.out).free < FULL_DISK:

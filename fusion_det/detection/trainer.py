@@ -4,7 +4,7 @@ What differs from ultralytics, and why:
 
 - data order and augmentation depend on (seed, epoch, image) only (:mod:`fusion_det.detection.sampling`);
 - gradients are accumulated within an epoch and never across its end, so that an epoch boundary is a complete state;
-- after each epoch the *whole* state (float32 weights, EMA, optimiser, scaler) is written beside and renamed; ultralytics resumes
+- after an epoch the *whole* state (float32 weights, EMA, optimiser, scaler) is written beside and renamed; ultralytics resumes
   from a half-precision EMA, which is another training;
 - the best epoch's EMA is kept as safetensors; there is no final validation here, that is a stage of its own.
 """
@@ -50,6 +50,8 @@ CURVE_COLUMNS = {
     "val/dfl_loss": "val_dfl_loss",
 }
 BEST_FILE, CURVE_FILE = "best.safetensors", "curve.csv"
+STATE_EVERY = 15.0
+"""Seconds between two writings of the whole state: the most that a kill can cost, besides the epoch in flight."""
 
 
 class ReproducibleTrainer(DetectionTrainer):
@@ -61,6 +63,7 @@ class ReproducibleTrainer(DetectionTrainer):
     rows: list[dict[str, float]]
     best_epoch: int
     accumulate: int
+    _state_saved = -STATE_EVERY
 
     def setup_model(self) -> None:
         torch.manual_seed(derive_seed("model", self.job.seed))  # a head that starts fresh starts the same
@@ -138,8 +141,12 @@ class ReproducibleTrainer(DetectionTrainer):
             state = {n: t.half() if t.is_floating_point() else t for n, t in self.ema.ema.state_dict().items()}
             with replace_atomically(self.job.out / BEST_FILE) as temporary:
                 save_file({n: t.contiguous().cpu() for n, t in state.items()}, temporary)
-        with replace_atomically(self.job.out / STATE_FILE) as temporary:
-            torch.save(self._state(), temporary)
+        # Where epochs take seconds, writing the state after each would cost a tenth of the time. What is lost is trained
+        # again, to the same weights.
+        if time.monotonic() - self._state_saved >= STATE_EVERY or self.epoch + 1 == self.epochs:
+            with replace_atomically(self.job.out / STATE_FILE) as temporary:
+                torch.save(self._state(), temporary)
+            self._state_saved = time.monotonic()
         self.report(
             "epoch",
             epoch=self.epoch + 1,

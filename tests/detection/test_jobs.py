@@ -122,7 +122,8 @@ def test_killed_and_resumed_training_is_the_training_that_was_not(trained: Path,
         run_job(job, progress=KillAfterEpoch(2))
     assert (job.out / "state.pt").is_file()
     events = run_job(job)
-    assert [e["epoch"] for e in events if e["event"] == "resume"] == [2]
+    # the first epoch's state is always written, the second's only if fifteen seconds have passed
+    assert [e["epoch"] for e in events if e["event"] == "resume"] in ([1], [2])
     assert curve(job.out) == curve(trained)
     ours, theirs = read_state_dict(job.out / "best.safetensors"), read_state_dict(trained / "best.safetensors")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
