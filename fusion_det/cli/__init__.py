@@ -40,7 +40,7 @@ def _app() -> Any:
 
 def main(arguments: Sequence[str] | None = None, app: Callable[[], Any] = _app) -> NoReturn:
     """Run the command line. Errors a user can mend are printed without a traceback and end with exit code 2."""
-    from fusion_det.cli.console import INTERRUPTED, console
+    from fusion_det.cli.console import console
 
     # Before torch is imported: OpenMP threads that spin while they wait starve the threads that read and write images.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -52,9 +52,6 @@ def main(arguments: Sequence[str] | None = None, app: Callable[[], Any] = _app) 
     except FusionDetError as error:
         console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        console(stderr=True).print("stopped; what is finished is kept, run the same command again to continue")
-        sys.exit(INTERRUPTED)
     sys.exit(0)
 
 
