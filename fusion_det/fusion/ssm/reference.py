@@ -1,0 +1,42 @@
+"""The selective scan in plain PyTorch: any device, any floating dtype, slow. The oracle that the fast backends are tested by."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+
+def selective_scan_reference(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None,
+    delta_bias: torch.Tensor | None,
+    delta_softplus: bool,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scan step by step; shapes as in :func:`fusion_det.fusion.ssm.selective_scan`.
+
+    exp(Δ·A) and Δ·B·u are made for all steps at once, (b,d,L,N) each: the memory and the time of mamba-ssm's own reference
+    (A. Gu, T. Dao, "Mamba", arXiv:2312.00752, Algorithm 2).
+
+    Returns:
+        y (b,d,L) and the last state (b,d,N).
+    """
+    batch, channels, length = u.shape
+    groups = B.shape[1]
+    if delta_bias is not None:
+        delta = delta + delta_bias[:, None]
+    if delta_softplus:
+        delta = F.softplus(delta)
+    B, C = (x.repeat_interleave(channels // groups, dim=1) for x in (B, C))  # (b,d,N,L)
+    decay = torch.exp(torch.einsum("bdl,dn->bdln", delta, A))
+    drive = torch.einsum("bdl,bdnl,bdl->bdln", delta, B, u)
+    state = u.new_zeros(batch, channels, A.shape[1])
+    outputs = []
+    for t in range(length):
+        state = decay[:, :, t] * state + drive[:, :, t]
+        outputs.append(torch.einsum("bdn,bdn->bd", state, C[..., t]))
+    y = torch.stack(outputs, dim=-1)
+    return (y if D is None else y + D[:, None] * u), state

@@ -1,0 +1,117 @@
+"""Scans over feature maps: SS2D, and the Cross SS2D of S4Fusion, in which two modalities share one state."""
+
+from __future__ import annotations
+
+import torch
+
+from fusion_det.fusion.ssm.directions import (
+    DIRECTIONS,
+    fold_directions,
+    interleave,
+    separate,
+    turn_to_directions,
+    unfold_directions,
+)
+from fusion_det.fusion.ssm.selective_scan import Backend, choose_backend, selective_scan
+
+
+def scan_2d(
+    u: torch.Tensor,
+    params: torch.Tensor,
+    dt_weight: torch.Tensor,
+    dt_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    *,
+    backend: Backend | None = None,
+) -> torch.Tensor:
+    """Scan feature maps in four directions (row- and column-major, and both reversed) and add the four results up.
+
+    With one modality this is VMamba's SS2D; with M = 2 it is S4Fusion's Cross SS2D (Eqs. 9, 10, 12): in each direction the
+    two modalities alternate, the first one first at every position, through one sequence of length 2·H·W and one state.
+    Reversed directions are reversed before the modalities alternate.
+
+    Δ of direction k is softplus(dt_weight[k]·t + dt_bias[k]); it, B and C belong to their position, whichever way the map
+    is walked. The CPU backend walks the maps by index and copies nothing; the others compose the sequences.
+
+    Args:
+        u: (M,b,H,W,d) maps, channels last, M = 1 or 2 modalities.
+        params: (M,b,H,W,4,r+2N): for each direction the low-rank t (r), then B (N), then C (N).
+        dt_weight: (4,d,r). dt_bias: (4,d). A: (4,d,N), negative. D: (4,d), the skip connection.
+        backend: as in :func:`selective_scan`.
+
+    Returns:
+        (M,b,H,W,d), of the dtype of ``u``.
+
+    Raises:
+        ValueError: shapes that do not fit each other.
+    """
+    _check(u, params, dt_weight, dt_bias, A, D)
+    if choose_backend(u, backend) == "cpu":
+        from fusion_det.fusion.ssm.cpu.autograd import scan_2d_cpu
+
+        return scan_2d_cpu(u, params, dt_weight, dt_bias, A, D)
+    return compose_scan_2d(u, params, dt_weight, dt_bias, A, D, backend=backend)
+
+
+def compose_scan_2d(
+    u: torch.Tensor,
+    params: torch.Tensor,
+    dt_weight: torch.Tensor,
+    dt_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+    *,
+    backend: Backend | None = None,
+) -> torch.Tensor:
+    """:func:`scan_2d` as the published networks compute it: unfold, interleave, scan as one sequence, undo."""
+    modalities, batch, height, width, channels = u.shape
+    rank, states = dt_weight.shape[2], A.shape[2]
+    length = height * width
+    sequences = unfold_directions(u.movedim(-1, -3))  # (4,M,b,d,L)
+    by_position = params.flatten(2, 3).permute(3, 0, 1, 4, 2)  # (4,M,b,r+2N,L)
+    t, B, C = turn_to_directions(by_position, height, width).split((rank, states, states), dim=-2)
+    delta = torch.einsum("kdr,kmbrl->kmbdl", dt_weight, t)
+
+    def as_scanned(x: torch.Tensor) -> torch.Tensor:
+        return interleave(x.transpose(0, 1)).transpose(0, 1)  # (4,M,b,·,L) → (b,4,·,M·L)
+
+    y = selective_scan(
+        as_scanned(sequences).flatten(1, 2),
+        as_scanned(delta).flatten(1, 2),
+        A.flatten(0, 1),
+        as_scanned(B),
+        as_scanned(C),
+        D.flatten(),
+        delta_bias=dt_bias.flatten(),
+        delta_softplus=True,
+        backend=backend,
+    )
+    separated = separate(y.view(batch, DIRECTIONS, channels, modalities * length), modalities)  # (M,b,4,d,L)
+    return fold_directions(separated.permute(2, 0, 1, 3, 4), height, width).movedim(-3, -1)
+
+
+def _check(
+    u: torch.Tensor,
+    params: torch.Tensor,
+    dt_weight: torch.Tensor,
+    dt_bias: torch.Tensor,
+    A: torch.Tensor,
+    D: torch.Tensor,
+) -> None:
+    if u.dim() != 5 or u.shape[0] not in (1, 2):
+        raise ValueError(f"u is (M,b,H,W,d) with M = 1 or 2 modalities, not {tuple(u.shape)}")
+    channels = u.shape[-1]
+    if dt_weight.dim() != 3 or A.dim() != 3:
+        raise ValueError(f"dt_weight is (4,d,r) and A (4,d,N), not {tuple(dt_weight.shape)} and {tuple(A.shape)}")
+    rank, states = dt_weight.shape[2], A.shape[2]
+    expected = {
+        "params": (params, (*u.shape[:4], DIRECTIONS, rank + 2 * states)),
+        "dt_weight": (dt_weight, (DIRECTIONS, channels, rank)),
+        "dt_bias": (dt_bias, (DIRECTIONS, channels)),
+        "A": (A, (DIRECTIONS, channels, states)),
+        "D": (D, (DIRECTIONS, channels)),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}, but u {tuple(u.shape)} asks for {shape}")
