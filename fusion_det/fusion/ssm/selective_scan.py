@@ -80,8 +80,8 @@ def choose_backend(tensor: torch.Tensor, backend: str | None = None) -> Backend:
     Raises:
         ConfigError: an unknown backend, or one that cannot take this tensor; the message says what it would need.
     """
-    asked = backend or os.environ.get(BACKEND_ENV) or None
-    if asked is None:
+    asked = backend or os.environ.get(BACKEND_ENV)
+    if not asked or tensor.is_meta:
         return _fastest(tensor)
     known = get_args(Backend)
     if asked not in known:
@@ -160,6 +160,8 @@ def _check(
         )
     batch, channels, length = u.shape
     states, groups = A.shape[1], B.shape[1]
+    if length == 0:
+        raise ValueError(f"u is {tuple(u.shape)}: there is nothing to scan")
     if groups == 0 or channels % groups:
         raise ValueError(f"{channels} channels cannot be shared out among {groups} groups of B")
     expected = {

@@ -17,11 +17,16 @@ A tile is BLOCK_D channels of one group by BLOCK_L steps; steps beyond the end h
 is Δ before bias and softplus; ``states`` and ``adjoints`` are what phase 2 left in ``between``.
 """
 
+# mypy: disable-error-code="no-untyped-def, import-untyped"
+# Neither Triton nor its pointers and blocks have Python types.
+
 from __future__ import annotations
 
 import triton
 import triton.language as tl
 
+# Sizes that differ from image to image must not each compile anew; ``stride`` stays special, for its being a multiple of 16.
+SIZES = ["channels", "groups", "length", "chunks", "blocks_per_share"]
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -82,7 +87,7 @@ def _tile(channels, groups, BLOCK_D: tl.constexpr, BLOCK_L: tl.constexpr):
     return d, within < per_group, batch * channels + d, batch * groups + group, t, chunk
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def summarise_chunks(
     raw_delta,  # (b,d,L)
     bias,  # (d)
@@ -130,7 +135,7 @@ def summarise_chunks(
         tl.store(sums + (rows * N + n) * chunks + chunk, total, mask=d_mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["channels", "chunks"])
 def carry_over_chunks(
     sums,  # (b,d,N,chunks)
     steps,  # (b,d,chunks)
@@ -165,7 +170,7 @@ def carry_over_chunks(
         carried = tl.sum(tl.where(order == BLOCK_CHUNKS - 1, state, 0.0))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def scan_chunks(
     u,  # (b,d,L)
     raw_delta,  # (b,d,L)
@@ -208,7 +213,7 @@ def scan_chunks(
     tl.store(y + at, out.to(y.dtype.element_ty), mask=mask)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=SIZES)
 def scan_chunks_backward(
     u,  # (b,d,L)
     raw_delta,  # (b,d,L)

@@ -109,7 +109,7 @@ class _TritonScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         with torch.cuda.device_of(dy):
-            return (*_backward(ctx.plan, *ctx.saved_tensors, _in_aligned_rows(dy)), None, None)
+            return (*_backward(ctx.plan, ctx.saved_tensors, _in_aligned_rows(dy)), None, None)
 
 
 @dataclass(frozen=True)
@@ -190,22 +190,11 @@ def _forward(
     return y, states, steps
 
 
-def _backward(
-    plan: _Plan,
-    u: torch.Tensor,
-    delta: torch.Tensor,
-    A: torch.Tensor,
-    B: torch.Tensor,
-    C: torch.Tensor,
-    D: torch.Tensor,
-    bias: torch.Tensor,
-    states: torch.Tensor,
-    steps: torch.Tensor,
-    dy: torch.Tensor,
-) -> tuple[torch.Tensor, ...]:
-    """The gradients of u, delta, A, B, C, D and bias."""
+def _backward(plan: _Plan, saved: tuple[torch.Tensor, ...], dy: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The gradients of u, delta, A, B, C, D and bias; ``saved`` are these, and what :func:`_forward` returned beside y."""
     from fusion_det.fusion.ssm.triton_kernels import scan_chunks_backward, summarise_chunks
 
+    u, delta, A, B, C, D, bias, states, steps = saved
     sums = A.new_empty(plan.batch, plan.channels, plan.states, plan.chunks)
     summarise_chunks[plan.tiles](delta, bias, A, dy, C, sums, steps, *plan.sizes, BACKWARD=True, **plan.options)
     adjoints = _carry_over(plan, sums, steps, A, backward=True)
