@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,9 @@ _EXAMPLES = """Examples:
 
   fusion-det fuse --method laplacian,gff --data m3fd --out fused          (writes fused/laplacian and fused/gff)
 
-  fusion-det fuse --method ddfm --weights ddfm=best.pt --data datasets/m3fd --out fused --device cuda --batch-size 4"""
+  fusion-det fuse --method s4fusion --weights model.pkl --data datasets/m3fd --out fused --device cuda --batch-size 4
+
+  fusion-det fuse --method s4fusion --config no_mark --weights own.safetensors --data m3fd --out fused"""
 
 
 class ColorOption(StrEnum):
@@ -33,12 +36,21 @@ class ColorOption(StrEnum):
     gray = "gray"
 
 
+class DtypeOption(StrEnum):
+    """What networks compute in."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+
+
 @dataclasses.dataclass(frozen=True)
 class FuseOptions:
     """How every method of one command fuses."""
 
     color: ColorOption
     device: str
+    dtype: DtypeOption
     batch_size: int
     workers: int
     overwrite: bool
@@ -66,8 +78,21 @@ def fuse(
     workers: Annotated[int, typer.Option(min=1, help="Threads that read, and as many that write.")] = 2,
     weights: Annotated[
         list[str] | None,
-        typer.Option(metavar="METHOD=FILE", help="Weights of a learned method, if not in their usual place."),
+        typer.Option(
+            metavar="[METHOD=]FILE",
+            help="Weights of a learned method, if not in their usual place. The method may be left out if it is the only "
+            "learned one.",
+        ),
     ] = None,
+    config: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[METHOD=]NAME", help="Variant of a method that has some (fusion-det methods --json lists them)."
+        ),
+    ] = None,
+    dtype: Annotated[
+        DtypeOption, typer.Option(help="What networks compute in. Lower precisions change the images a little.")
+    ] = DtypeOption.float32,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs.")] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace images in --out that were made in another way.")
@@ -82,25 +107,41 @@ def fuse(
 
     Images that are there already are kept, so a run that was interrupted continues.
     """
-    from fusion_det.fusion import expand_methods, load_method_modules, parse_weights, weights_status
+    from fusion_det.fusion import (
+        expand_methods,
+        get_card,
+        load_method_modules,
+        parse_configs,
+        parse_weights,
+        weights_status,
+    )
 
     load_method_modules(method_module or [])
     specs = expand_methods(method)
-    files = parse_weights(weights or [], [spec.name for spec in specs])
-    status = {spec: weights_status(spec, files.get(spec.name, "auto")) for spec in specs}
+    names, cards = [spec.name for spec in specs], [get_card(spec) for spec in specs]
+    files = parse_weights(weights or [], names, _only(card.name for card in cards if card.weights))
+    configs = parse_configs(config or [], names, _only(card.name for card in cards if card.configs))
+    status = {spec: weights_status(spec, files.get(spec.name, "auto"), configs.get(spec.name)) for spec in specs}
     missing = [f"{spec.name}: {text}" for spec, (ready, text) in status.items() if not ready]
     if missing:
         raise MethodError("these methods cannot fuse yet:" + "".join(f"\n  - {line}" for line in missing))
-    options = FuseOptions(color, device, batch_size, workers, overwrite)
+    options = FuseOptions(color, device, dtype, batch_size, workers, overwrite)
     with RichProgress() as progress:
         dataset = _open(ir, vi, data, limit, cache, progress)
         for spec in specs:
             target = out if len(specs) == 1 else out / spec.name
-            summary = _fuse_with(spec, files.get(spec.name), dataset, target, options, progress)
+            chosen = files.get(spec.name), configs.get(spec.name)
+            summary = _fuse_with(spec, *chosen, dataset, target, options, progress)
             _report(spec, target, summary)
 
 
 fuse.__doc__ = f"{fuse.__doc__}\n\n{_EXAMPLES}"
+
+
+def _only(names: Iterable[str]) -> str | None:
+    """The name if there is exactly one."""
+    found = list(names)
+    return found[0] if len(found) == 1 else None
 
 
 def _open(
@@ -118,6 +159,7 @@ def _open(
 def _fuse_with(
     spec: MethodSpec,
     weights: Path | None,
+    config: str | None,
     dataset: PairDataset,
     out: Path,
     options: FuseOptions,
@@ -127,10 +169,10 @@ def _fuse_with(
     from fusion_det.fusion.output import claim_folder
 
     device = resolve_device(options.device)
-    method = build_method(spec, weights or "auto", device=device)
+    method = build_method(spec, weights or "auto", config, device, options.dtype.value)
     runner = FusionRunner(method, options.color.value, device, options.batch_size, options.workers)
     runner.check_output(dataset.records, out)
-    identity = method_identity(spec, weights or "auto")
+    identity = method_identity(spec, weights or "auto", config, options.dtype.value)
     sources = {} if spec.folder is not None else {record.stem: record.content for record in dataset}
     claim_folder(out, identity, options.color.value, sources, overwrite=options.overwrite)
     return runner.run(dataset.records, out, progress)

@@ -8,7 +8,14 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fusion_det.fusion.build import build_method, get_card, list_cards, resolve_device, weights_status
+from fusion_det.fusion.build import (
+    build_method,
+    get_card,
+    list_cards,
+    parse_configs,
+    resolve_device,
+    weights_status,
+)
 from fusion_det.fusion.external import ExternalImages
 from fusion_det.fusion.identity import method_identity
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
@@ -33,6 +40,7 @@ __all__ = [
     "list_cards",
     "load_method_modules",
     "method_identity",
+    "parse_configs",
     "parse_weights",
     "register_method",
     "resolve_device",

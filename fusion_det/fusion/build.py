@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from fusion_det.errors import ConfigError, MethodError
 from fusion_det.fusion.external import ExternalImages, external_card
-from fusion_det.fusion.method import FusionMethod, MethodCard
+from fusion_det.fusion.method import FusionMethod, MethodCard, used_precision
 from fusion_det.fusion.registry import Registration, default_registry
-from fusion_det.fusion.spec import MethodSpec
+from fusion_det.fusion.spec import MethodSpec, parse_assignments
 from fusion_det.fusion.weights import WeightsChoice, find_weights, require_weights, weights_places
+
+if TYPE_CHECKING:
+    from fusion_det.fusion.checkpoint import CheckpointMismatchError
 
 
 def list_cards() -> list[MethodCard]:
@@ -23,7 +30,11 @@ def get_card(method: str | MethodSpec) -> MethodCard:
 
 
 def build_method(
-    method: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None, device: str = "cpu"
+    method: str | MethodSpec,
+    weights: WeightsChoice = "auto",
+    config: str | None = None,
+    device: str = "cpu",
+    dtype: str = "float32",
 ) -> FusionMethod | ExternalImages:
     """Build a method, load its weights and move it to a device.
 
@@ -34,10 +45,11 @@ def build_method(
             "auto" and None.
         config: one of ``card.configs``; None for the first of them.
         device: "cpu", "cuda", "cuda:1", "mps" or "auto".
+        dtype: what a network computes in: "float32", "bfloat16" or "float16". Methods without one do not care.
 
     Raises:
         MethodError: unknown name or config, or weights that are missing or wrong.
-        ConfigError: a device this machine does not have.
+        ConfigError: a device this machine does not have, or an unknown dtype.
     """
     if isinstance(method, MethodSpec) and method.folder is not None:
         return ExternalImages(external_card(method), method.folder)
@@ -45,15 +57,49 @@ def build_method(
     chosen = check_config(entry.card, config)
     file = None
     if weights is not None and (entry.card.weights is not None or weights != "auto"):
-        file = require_weights(entry.card, weights)
+        file = require_weights(entry.card, weights, chosen)
     built = _construct(entry, chosen)
     if entry.card.weights is not None:
         built.trained = False
     if file is not None:
-        built.load_weights(file)
-        built.trained, built.weights_file = True, file
-    built.to(resolve_device(device))
+        _load(built, file)
+    precision = used_precision(entry.card, dtype)
+    if precision == "float32":
+        built.to(resolve_device(device))
+    else:
+        import torch
+
+        built.to(resolve_device(device), getattr(torch, precision))
     return built
+
+
+def _load(built: FusionMethod, file: Path) -> None:
+    from fusion_det.fusion.checkpoint import CheckpointMismatchError
+
+    try:
+        built.load_weights(file)
+    except CheckpointMismatchError as error:
+        raise MethodError(f"{error}{_what_it_is(error)}") from error
+    built.trained, built.weights_file = True, file
+
+
+def _what_it_is(mismatch: CheckpointMismatchError) -> str:
+    """A line naming the methods and configurations of this package that the tensors fit, if there are any."""
+    import torch
+
+    from fusion_det.fusion.checkpoint import shapes_of
+
+    fits = []
+    for card in list_cards():
+        entry = default_registry().get(card.name)
+        if card.weights is None or not entry.module.startswith(f"{__package__}."):
+            continue
+        for config in card.configs or (None,):
+            with torch.device("meta"):
+                network = _construct(entry, config).network
+            if network is not None and shapes_of(network) == mismatch.shapes:
+                fits.append(card.name if config is None else f"{card.name} (configuration {config})")
+    return f"\nit fits {' and '.join(fits)}" if fits else ""
 
 
 def check_config(card: MethodCard, config: str | None) -> str | None:
@@ -65,6 +111,18 @@ def check_config(card: MethodCard, config: str | None) -> str | None:
             f"{card.name} has no configuration {config!r}; it has {', '.join(card.configs) or 'none to choose from'}"
         )
     return config
+
+
+def parse_configs(items: Iterable[str], known: Iterable[str], only: str | None = None) -> dict[str, str]:
+    """``["s4fusion=paper", …]`` (values of ``--config``) as method → configuration; see ``parse_assignments``.
+
+    Raises:
+        MethodError: anything that is not METHOD=NAME with a known method and one of its configurations.
+    """
+    chosen = dict(parse_assignments("--config", "NAME", items, known, only))
+    for name, config in chosen.items():
+        check_config(get_card(name), config)
+    return chosen
 
 
 def _construct(entry: Registration, config: str | None) -> FusionMethod:
@@ -79,19 +137,21 @@ def _construct(entry: Registration, config: str | None) -> FusionMethod:
     return built
 
 
-def weights_status(spec: str | MethodSpec, weights: WeightsChoice = "auto") -> tuple[bool, str]:
+def weights_status(
+    spec: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None
+) -> tuple[bool, str]:
     """Whether a method can fuse, and one line that says why (or where its weights are looked for). Reads no weights."""
     card = get_card(spec)
     if isinstance(spec, MethodSpec) and spec.folder is not None:
         return spec.folder.is_dir(), f"images in {spec.folder}"
     if card.weights is None:
         return True, "none needed"
-    file = find_weights(card, weights)
+    file = find_weights(card, weights, config)
     if file is not None:
         return True, str(file)
     if weights != "auto":
         return False, "untrained" if weights is None else f"{weights} is missing"
-    return False, "missing: " + " or ".join(map(str, weights_places(card)))
+    return False, "missing: " + " or ".join(map(str, weights_places(card, config)))
 
 
 def resolve_device(device: str) -> str:

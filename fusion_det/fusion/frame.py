@@ -19,16 +19,22 @@ Color = Literal["ycbcr", "gray"]
 
 
 def padded_size(size: int, card: MethodCard) -> int:
-    """The smallest multiple of ``card.size_multiple`` that is at least ``size`` and ``card.min_size``."""
+    """The smallest size that the method takes (a multiple plus a remainder) and that is at least ``size`` and ``min_size``."""
     wanted = max(size, card.min_size)
-    return -(-wanted // card.size_multiple) * card.size_multiple
+    return wanted + (card.size_remainder - wanted) % card.size_multiple
+
+
+def padding_margins(card: MethodCard, height: int, width: int) -> tuple[int, int, int, int]:
+    """(left, right, top, bottom) pixels by which the runner extends an image of this size for the method."""
+    horizontal, vertical = padded_size(width, card) - width, padded_size(height, card) - height
+    left, top = (horizontal // 2, vertical // 2) if card.padding_side == "both" else (0, 0)
+    return left, horizontal - left, top, vertical - top
 
 
 def pad_for(card: MethodCard, image: torch.Tensor) -> torch.Tensor:
-    """Pad (B,C,H,W) at the right and the bottom to a size the method accepts, in the card's padding mode."""
+    """Pad (B,C,H,W) to a size the method accepts, in the way its card says."""
     height, width = image.shape[-2:]
-    margins = (0, padded_size(width, card) - width, 0, padded_size(height, card) - height)
-    return extend(image, margins, card.padding)
+    return extend(image, padding_margins(card, height, width), card.padding)
 
 
 def fuse_frames(
@@ -54,9 +60,11 @@ def fuse_frames(
     ycbcr = rgb_to_ycbcr(vi) if card.fuses == "luma" else None
     visible = vi if ycbcr is None else ycbcr[:, :1]
     padded_ir, padded_vi = pad_for(card, ir), pad_for(card, visible)
-    fused = method.fuse(padded_ir, padded_vi)
+    dtype = method.dtype or vi.dtype
+    fused = method.fuse(padded_ir.to(dtype), padded_vi.to(dtype))
     check_fused(fused, tuple(padded_vi.shape), card, stems)
-    fused = fused[..., :height, :width].to(vi.dtype)
+    left, _, top, _ = padding_margins(card, height, width)
+    fused = fused[..., top : top + height, left : left + width].to(vi.dtype)
     if color == "ycbcr" and ycbcr is not None:
         fused = ycbcr_to_rgb(torch.cat((fused, ycbcr[:, 1:]), dim=1))
     elif color == "gray" and card.fuses == "rgb":

@@ -14,6 +14,7 @@ from typing import Any
 from fusion_det.errors import MethodError
 from fusion_det.files import digest_file, digest_json
 from fusion_det.fusion.build import check_config
+from fusion_det.fusion.method import used_precision
 from fusion_det.fusion.registry import Registration, default_registry
 from fusion_det.fusion.spec import MethodSpec
 from fusion_det.fusion.weights import WeightsChoice, find_weights
@@ -31,14 +32,15 @@ _PACKAGE = "fusion_det"
 
 
 def method_identity(
-    spec: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None
+    spec: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None, dtype: str = "float32"
 ) -> dict[str, Any]:
     """Identity of a method as it would fuse now.
 
     Returns:
         ``name``; ``code``: sha256 over the method's module or package (an outsider's: its whole top-level package), its
         declared ``sources`` and ``SHARED_SOURCES``, comments, docstrings and layout left out; ``weights``: sha256 of the
-        file, None without any; ``config``: its full name or None. For ``NAME=FOLDER`` also ``images``: digest of the
+        file, None without any; ``config``: its full name or None; ``dtype``: what its network
+        computes in (float32 without one). For ``NAME=FOLDER`` also ``images``: digest of the
         images' names, sizes and modification times. (Not of their bytes: hashing 4200 images takes many seconds, and
         this is asked on every run.)
 
@@ -54,17 +56,20 @@ def method_identity(
             "code": _code_digest(shared),
             "weights": None,
             "config": None,
+            "dtype": None,
             "images": folder_signature(spec.folder),
         }
     entry = default_registry().get(spec.name)
     if isinstance(weights, Path) and entry.card.weights is not None and not weights.is_file():
         raise MethodError(f"the weights of {spec.name} are not there: {weights} is no file")
-    file = find_weights(entry.card, weights)
+    chosen = check_config(entry.card, config)
+    file = find_weights(entry.card, weights, chosen)
     return {
         "name": spec.name,
         "code": _code_digest((_own_source(entry), *entry.sources, *SHARED_SOURCES)),
         "weights": None if file is None else _digest_as_of(file, *_stamp(file)),
-        "config": check_config(entry.card, config),
+        "config": chosen,
+        "dtype": used_precision(entry.card, dtype),
     }
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
-from fusion_det.errors import MethodError
+from fusion_det.errors import ConfigError, MethodError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What a network computes in. Colour, padding and rounding around it are float32 in any case."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,11 @@ class MethodCard:
     abbreviation: column head in the manner of Table VI ("S4F").
     family: interaction family ("control", "arithmetic", "multi-scale", "cnn", "transformer", "mamba", "diffusion", "external").
     fuses: "luma" (fuse gets and returns (B,1,H,W)) or "rgb" (gets vi as (B,3,H,W), returns (B,3,H,W)).
-    size_multiple: H and W are padded by the runner to multiples of it (padding mode ``padding``), the result cropped back.
-    min_size: smaller images are padded up to it. weights: None for methods that learn nothing.
+    size_multiple, size_remainder: the runner pads H and W to the next size ≡ ``size_remainder`` modulo ``size_multiple``,
+        and crops the result back. min_size: smaller images are padded up to it.
+    padding, padding_side: what is put there, and where: at the right and bottom ("end"), or on both sides, the smaller half
+        before the image ("both").
+    weights: the published file for the first of ``configs``; None for methods that learn nothing.
     table_vi: this method's mAP@50 in percent in Table VI of the S4Fusion paper, if it is there.
     order: position in tables (controls first, then as the paper prints them, then the project's own).
     configs: names of the network's variants, the default one first; the factory of a method that has some takes ``config=NAME``.
@@ -58,8 +64,10 @@ class MethodCard:
     year: int | None = None
     arxiv: str | None = None
     size_multiple: int = 1
+    size_remainder: int = 0
     min_size: int = 1
     padding: Literal["reflect", "replicate", "zero"] = "reflect"
+    padding_side: Literal["end", "both"] = "end"
     weights: WeightsInfo | None = None
     configs: tuple[str, ...] = ()
     table_vi: float | None = None
@@ -76,6 +84,10 @@ class FusionMethod(ABC):
     trained: bool = True
     """False for a network built with ``weights=None``; the runner refuses to fuse with it."""
     weights_file: Path | None = None
+    dtype: torch.dtype | None = None
+    """What the network computes in, where it is not float32: the runner gives ``fuse`` images of this dtype."""
+    float32_parameters: frozenset[str] = frozenset()
+    """Last parts of the names of parameters that stay float32 at a lower precision."""
 
     def load_weights(self, file: Path) -> None:
         """Load a checkpoint into ``network``, strictly. Learned methods (``card.weights`` is not None) override it.
@@ -85,10 +97,17 @@ class FusionMethod(ABC):
         """
         raise MethodError(f"{self.card.name} learns nothing and takes no weights, so {file} cannot be loaded into it")
 
-    def to(self, device: torch.device | str) -> None:
-        """Move everything ``fuse`` needs to ``device`` and put the network into evaluation mode."""
-        if self.network is not None:
-            self.network.to(device).eval()
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
+        """Move what ``fuse`` needs to ``device``, and put the network into evaluation mode, in a lower precision if asked."""
+        if self.network is None:
+            return
+        self.network.to(device).eval()
+        if dtype is None:
+            return
+        self.dtype = dtype
+        for name, tensor in (*self.network.named_parameters(), *self.network.named_buffers()):
+            if tensor.is_floating_point() and name.rpartition(".")[2] not in self.float32_parameters:
+                tensor.data = tensor.data.to(dtype)
 
     @abstractmethod
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
@@ -102,3 +121,14 @@ class FusionMethod(ABC):
             (B,1,H,W) luma or (B,3,H,W) RGB as declared, nominally in [0,1] (the runner clips). What is returned for one
             pair does not depend on the other pairs of the batch, and is the same every time.
         """
+
+
+def used_precision(card: MethodCard, asked: str) -> Precision:
+    """The precision a method computes in when ``asked`` for one: only networks have a choice.
+
+    Raises:
+        ConfigError: ``asked`` is no precision.
+    """
+    if asked not in get_args(Precision):
+        raise ConfigError(f"--dtype {asked}: use {', '.join(get_args(Precision))}")
+    return "float32" if card.weights is None else asked  # type: ignore[return-value]

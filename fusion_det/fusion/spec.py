@@ -80,6 +80,33 @@ def _split(items: str | Iterable[str]) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
+def parse_assignments(
+    option: str, metavar: str, items: Iterable[str], known: Iterable[str], only: str | None = None
+) -> list[tuple[str, str]]:
+    """Values of an option of the form METHOD=VALUE, as pairs, each method at most once.
+
+    Args:
+        option, metavar: for messages: "--weights" and "FILE". known: the methods that may be named.
+        only: the method that a bare VALUE is meant for; None if there is not exactly one that it could be.
+
+    Raises:
+        MethodError: no value, a bare one without ``only``, an unknown method, or one named twice.
+    """
+    names, parsed = set(known), dict[str, str]()
+    for item in items:
+        name, equals, value = item.partition("=")
+        if only is not None and item and (not equals or not is_safe_name(name)):
+            name, value = only, item
+        if not value:
+            raise MethodError(f"{option} {item}: write METHOD={metavar}")
+        if name not in names:
+            raise MethodError(f"{option} {item}: {name!r} is none of the methods ({', '.join(sorted(names))})")
+        if name in parsed:
+            raise MethodError(f"{option} names {name} twice: {parsed[name]} and {value}")
+        parsed[name] = value
+    return list(parsed.items())
+
+
 def _external(item: str, registered: list[str]) -> MethodSpec:
     name, _, text = (part.strip() for part in item.partition("="))
     if not is_safe_name(name):

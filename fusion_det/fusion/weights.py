@@ -1,7 +1,9 @@
 """Finding the weights of learned methods, and making sure they are the right ones.
 
 Order: the file named by ``--weights METHOD=FILE``; ``$FUSION_DET_WEIGHTS/METHOD/FILE``; ``weights/METHOD/FILE``. A file
-that is found rather than named must have the digest of the published one; a named file may be anybody's own training.
+that is found rather than named must have the digest of the published one; a named file may be anybody's own training. What is
+published is a method's first configuration. The others have nothing but one's own training, looked for in the same
+folders as ``CONFIG.safetensors``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Literal
 from fusion_det.errors import MethodError
 from fusion_det.files import digest_file
 from fusion_det.fusion.method import MethodCard
+from fusion_det.fusion.spec import parse_assignments
 
 WEIGHTS_ENV = "FUSION_DET_WEIGHTS"
 
@@ -22,24 +25,29 @@ WeightsChoice = Path | Literal["auto"] | None
 """A file; "auto" for the first that lies in one of the places; None for an untrained network."""
 
 
-def weights_places(card: MethodCard) -> list[Path]:
-    """Where the published weights of a method are looked for, in order; none for a method that learns nothing."""
+def weights_places(card: MethodCard, config: str | None = None) -> list[Path]:
+    """Where the weights of a method's configuration are looked for, in order; none for a method that learns nothing."""
     if card.weights is None:
         return []
     roots = [Path(text).expanduser() for text in [os.environ.get(WEIGHTS_ENV, "")] if text] + [Path("weights")]
-    return [root / card.name / card.weights.file for root in roots]
+    file = card.weights.file if _is_published(card, config) else f"{config}.safetensors"
+    return [root / card.name / file for root in roots]
 
 
-def find_weights(card: MethodCard, choice: WeightsChoice = "auto") -> Path | None:
+def _is_published(card: MethodCard, config: str | None) -> bool:
+    return config in (None, *card.configs[:1])
+
+
+def find_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> Path | None:
     """The file to load, or None when there is none to be found (or none is wanted). Nothing is read."""
     if choice is None or card.weights is None:
         return None
     if choice != "auto":
         return Path(choice) if Path(choice).is_file() else None
-    return next((place for place in weights_places(card) if place.is_file()), None)
+    return next((place for place in weights_places(card, config) if place.is_file()), None)
 
 
-def require_weights(card: MethodCard, choice: WeightsChoice = "auto") -> Path:
+def require_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> Path:
     """The file to load, its digest checked.
 
     Raises:
@@ -47,18 +55,23 @@ def require_weights(card: MethodCard, choice: WeightsChoice = "auto") -> Path:
     """
     if card.weights is None:
         raise MethodError(f"{card.name} learns nothing; leave out --weights {card.name}=…")
-    file = find_weights(card, choice)
+    file = find_weights(card, choice, config)
     if file is None and choice != "auto":
         raise MethodError(f"--weights {card.name}={choice}: there is no such file")
     if file is None:
-        looked = "".join(f"\n  - {place}" for place in weights_places(card))
+        looked = "".join(f"\n  - {place}" for place in weights_places(card, config))
+        if not _is_published(card, config):
+            raise MethodError(
+                f"nobody has published weights of {card.name}'s configuration {config}, and there are none of yours; looked "
+                f"for{looked}\ntrain them, and name the file with --weights {card.name}=FILE"
+            )
         raise MethodError(
             f"the weights of {card.name} ({card.weights.file}) are missing; looked for{looked}\n"
             f"get them from {card.weights.origin} (licence: {card.weights.licence}) and put them there, or use "
             f"--weights {card.name}=FILE"
             + ("" if os.environ.get(WEIGHTS_ENV) else f" (${WEIGHTS_ENV} may name the folder of all weights)")
         )
-    if choice == "auto":
+    if choice == "auto" and _is_published(card, config):
         _check_digest(card, file)
     return file
 
@@ -85,19 +98,14 @@ def git_blob_id(file: Path) -> str:
     return digest.hexdigest()
 
 
-def parse_weights(items: Iterable[str], known: Iterable[str]) -> dict[str, Path]:
-    """``["ddfm=/w/a.pt", …]`` (values of ``--weights``) as method → file. MethodError for anything else."""
-    names, parsed = set(known), dict[str, Path]()
-    for item in items:
-        name, equals, text = item.partition("=")
-        file = Path(text).expanduser()
-        if not equals or not text:
-            raise MethodError(f"--weights {item}: write METHOD=FILE")
-        if name not in names:
-            raise MethodError(f"--weights {item}: {name!r} is none of the methods ({', '.join(sorted(names))})")
+def parse_weights(items: Iterable[str], known: Iterable[str], only: str | None = None) -> dict[str, Path]:
+    """``["ddfm=/w/a.pt", …]`` (values of ``--weights``) as method → file; see :func:`parse_assignments`.
+
+    Raises:
+        MethodError: anything that is not METHOD=FILE with a known method and a file that is there.
+    """
+    files = {name: Path(text).expanduser() for name, text in parse_assignments("--weights", "FILE", items, known, only)}
+    for name, file in files.items():
         if not file.is_file():
-            raise MethodError(f"--weights {item}: there is no file {file}")
-        if name in parsed:
-            raise MethodError(f"--weights names {name} twice: {parsed[name]} and {file}")
-        parsed[name] = file.resolve()
-    return parsed
+            raise MethodError(f"--weights {name}={file}: there is no file {file}")
+    return {name: file.resolve() for name, file in files.items()}

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fusion_det.fusion import FusionMethod, MethodCard, build_method, list_cards
-from fusion_det.fusion.frame import fuse_frames
+from fusion_det.fusion.frame import fuse_frames, padded_size
 from fusion_det.fusion.spec import is_safe_name
 
 CARDS = list_cards()
@@ -34,9 +34,8 @@ def build(card: MethodCard) -> FusionMethod:
 
 
 def smallest(card: MethodCard, height: int, width: int) -> tuple[int, int]:
-    """A size the method itself takes: a multiple of its ``size_multiple``, at least its ``min_size``."""
-    multiple = card.size_multiple
-    return tuple(-(-max(side, card.min_size) // multiple) * multiple for side in (height, width))  # type: ignore[return-value]
+    """The smallest size that the method itself takes."""
+    return padded_size(height, card), padded_size(width, card)
 
 
 def pair(card: MethodCard, batch: int, height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -55,6 +54,7 @@ def test_card_is_complete(card: MethodCard) -> None:
     assert card.family in {"control", "arithmetic", "multi-scale", "cnn", "transformer", "mamba", "diffusion"}
     assert card.fuses in ("luma", "rgb")
     assert card.size_multiple >= 1
+    assert 0 <= card.size_remainder < card.size_multiple
     assert card.min_size >= 1
     assert len(set(card.configs)) == len(card.configs)
     if card.authors:

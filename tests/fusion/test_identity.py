@@ -25,7 +25,7 @@ def test_identities_are_json_and_differ() -> None:
     identities = [method_identity(card.name) for card in list_cards()]
     assert json.loads(json.dumps(identities)) == identities
     assert len({identity["code"] for identity in identities}) == len(identities)
-    assert all(set(identity) == {"name", "code", "weights", "config"} for identity in identities)
+    assert all(set(identity) == {"name", "code", "weights", "config", "dtype"} for identity in identities)
 
 
 def test_the_same_in_another_process_and_without_torch() -> None:

@@ -25,7 +25,7 @@ from fusion_det.fusion import (
 )
 from fusion_det.fusion.registry import Registry, build_registry
 
-BUILT_IN = ["ir", "vi", "mean", "max", "laplacian", "gff"]
+BUILT_IN = ["ir", "vi", "s4fusion", "mean", "max", "laplacian", "gff"]
 
 MakeModule = Callable[[str, str], ModuleType]
 
@@ -65,7 +65,7 @@ def test_listing_imports_neither_torch_nor_numpy() -> None:
         (["gff,ir"], ["gff", "ir"]),
         (["gff", "g*", "gff"], ["gff"]),
         (["m*", "vi"], ["mean", "max", "vi"]),
-        (["vi", "all"], ["vi", "ir", "mean", "max", "laplacian", "gff"]),
+        (["vi", "all"], ["vi", "ir", *BUILT_IN[2:]]),
         ([" ir , vi ,"], ["ir", "vi"]),
         (["[im]*"], ["ir", "mean", "max"]),
     ],
@@ -81,7 +81,7 @@ def test_expansion(items: str | list[str], expected: list[str]) -> None:
         ("laplacain", r"unknown fusion method 'laplacain': did you mean laplacian\?"),
         ("GFF", r"did you mean gff\?"),
         ("Infrared", r"did you mean ir\?"),
-        ("qqq", r"unknown fusion method 'qqq': known methods: ir, vi, mean, max, laplacian, gff"),
+        ("qqq", r"unknown fusion method 'qqq': known methods: ir, vi, s4fusion, mean, max, laplacian, gff"),
         ("q*", r"no fusion method matches 'q\*'"),
         (",", "no fusion method was named"),
         ("gff=.", "'gff' is a registered fusion method"),

@@ -1,0 +1,191 @@
+"""Checkpoints of learned methods: read without running what is in them, checked by name, shape and value, and written.
+
+A ``.safetensors`` file is a flat state dict with strings beside it; ``save_checkpoint`` writes the method's name and
+configuration there. Any other file is what ``torch.save`` wrote, and only tensors and plain containers are taken from it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from fusion_det.errors import MethodError
+from fusion_det.files import replace_atomically
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+_NAMES_SHOWN = 3
+_BROKEN_FILE = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+"""What torch.load raises, depending on where a file stops making sense."""
+
+
+class CheckpointMismatchError(MethodError):
+    """A state dict that is not the network's. ``shapes``: what the file holds."""
+
+    def __init__(self, message: str, shapes: Shapes) -> None:
+        super().__init__(message)
+        self.shapes = shapes
+
+
+def load_checkpoint(network: nn.Module, file: Path, *, key: str | None, method: str, config: str | None = None) -> None:
+    """Load a file into a network, all of it and nothing else.
+
+    Args:
+        key: entry of the published file that holds the state dict; None if the file is one. A file that is a bare state
+            dict is taken as well.
+        method, config: what the network is, for messages and against what a ``.safetensors`` file says of itself.
+
+    Raises:
+        MethodError: the file cannot be read, holds no state dict, would run code, has values that are not finite, or was
+            saved for another method or configuration. CheckpointMismatchError: other names or shapes than the network's.
+            The network is then as it was.
+    """
+    state, metadata = read_checkpoint(file, key)
+    what = method if config is None else f"{method}, configuration {config}"
+    saved = tuple(metadata.get(field, wanted) for field, wanted in (("method", method), ("config", config)))
+    if saved != (method, config):
+        raise MethodError(f"{file} was saved for {saved[0]}, configuration {saved[1]}, not for {what}")
+    _check(network, file, state, what)
+    network.load_state_dict(state)
+
+
+def read_checkpoint(file: Path, key: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The state dict in a file, and the strings that a ``.safetensors`` file carries beside it. Raises as load_checkpoint."""
+    if file.suffix == ".safetensors":
+        return _read_safetensors(file)
+    content = _read_pickle(file)
+    if isinstance(content, Mapping) and key is not None and isinstance(content.get(key), Mapping):
+        content = content[key]
+    if not isinstance(content, Mapping) or not content:
+        raise MethodError(f"{file} holds {_described(content)}, not a state dict; it is no checkpoint")
+    strange = [name for name, value in content.items() if not isinstance(value, torch.Tensor)]
+    if strange:
+        where = "" if key is None else f", and none of them, called {key!r}, is one"
+        raise MethodError(f"{file} is not a state dict{where}: its entries are {_listed(map(str, content))}")
+    return {str(name): value for name, value in content.items()}, {}
+
+
+def save_checkpoint(file: Path, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a state dict as ``.safetensors``, whole or not at all.
+
+    Args:
+        metadata: strings kept beside the tensors; ``method`` and ``config`` are checked when the file is loaded.
+
+    Raises:
+        MethodError: ``file`` has another suffix.
+    """
+    from safetensors.torch import save_file
+
+    if file.suffix != ".safetensors":
+        raise MethodError(f"checkpoints are written as .safetensors, not {file.name}")
+    # Copies: safetensors refuses tensors that share memory.
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
+    with replace_atomically(file) as temporary:
+        save_file(tensors, str(temporary), metadata=dict(metadata))
+
+
+def _read_safetensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(file), framework="pt", device="cpu") as opened:
+            return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise MethodError(f"{file} is not a readable .safetensors file: {error}") from error
+
+
+def _read_pickle(file: Path) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
+    except pickle.UnpicklingError as error:
+        if "weights_only" not in str(error):
+            raise MethodError(f"{file} is no checkpoint that torch can read: {error}") from error
+        raise MethodError(
+            f"{file} holds more than tensors and plain containers, and unpickling the rest could run any code, so it is "
+            "not loaded; save the state dict alone, torch.save(network.state_dict(), FILE), where you trust it"
+        ) from error
+    except OSError as error:
+        raise MethodError(f"{file} cannot be read: {error}") from error
+    except _BROKEN_FILE as error:
+        raise MethodError(
+            f"{file} is no checkpoint that torch can read (damaged, or not whole?): {error or type(error).__name__}"
+        ) from error
+
+
+def _check(network: nn.Module, file: Path, state: Mapping[str, torch.Tensor], what: str) -> None:
+    expected = shapes_of(network)
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    differences = describe_differences(expected, found)
+    if differences:
+        message = f"{file} ({len(found)} tensors) does not fit {what} ({len(expected)} tensors):" + "".join(
+            f"\n  - {line}" for line in differences
+        )
+        raise CheckpointMismatchError(message, found)
+    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise MethodError(
+            f"{file} holds NaN or infinite values in {len(broken)} of {len(found)} tensors: {_listed(broken)}; its "
+            "training went wrong, or the file is damaged"
+        )
+
+
+def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network's state dict."""
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
+def describe_differences(expected: Shapes, found: Shapes) -> list[str]:
+    """One line each on missing names, unexpected names and wrong shapes; none if there is no difference."""
+    prefix = _common_prefix(expected, found)
+    if prefix is not None:
+        return [
+            f"every name begins with {prefix!r}, which torch's wrappers for several devices add; save the network "
+            "inside: network.module.state_dict()"
+        ]
+    lines = []
+    missing, unexpected = [[*a.keys() - b.keys()] for a, b in ((expected, found), (found, expected))]
+    for kind, names in (("missing", missing), ("unexpected", unexpected)):
+        if names:
+            lines.append(f"{len(names)} {kind}: {_listed(sorted(names))}")
+    wrong = [name for name in expected if name in found and expected[name] != found[name]]
+    if wrong:
+        shown = (f"{name} is {found[name]}, expected {expected[name]}" for name in wrong)
+        lines.append(f"{len(wrong)} of another shape: {_listed(shown)}")
+    return lines
+
+
+def _common_prefix(expected: Shapes, found: Shapes) -> str | None:
+    prefix = "module."
+    if (
+        found
+        and all(name.startswith(prefix) for name in found)
+        and not any(name.startswith(prefix) for name in expected)
+    ):
+        return prefix
+    return None
+
+
+def _described(content: object) -> str:
+    return "an empty dictionary" if isinstance(content, Mapping) else f"a {type(content).__name__}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    given = list(names)
+    more = f" and {len(given) - _NAMES_SHOWN} more" if len(given) > _NAMES_SHOWN else ""
+    return ", ".join(given[:_NAMES_SHOWN]) + more

@@ -1,0 +1,69 @@
+"""S4Fusion (Ma et al. 2024): a U-shaped state space network that scans infrared and visible features in turns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
+from fusion_det.fusion.methods.s4fusion.config import CONFIGS
+from fusion_det.fusion.registry import register_method
+
+if TYPE_CHECKING:
+    import torch
+
+    from fusion_det.fusion.methods.s4fusion.network import S4FusionNet
+
+CARD = MethodCard(
+    name="s4fusion",
+    label="S4Fusion",
+    abbreviation="S4F",
+    title="S4Fusion: Saliency-aware Selective State Space Model for Infrared and Visible Image Fusion",
+    family="mamba",
+    fuses="luma",
+    authors="H. Ma, H. Li, C. Cheng, G. Wang, X. Song, X.-J. Wu",
+    venue="arXiv",
+    year=2024,
+    arxiv="2405.20881",
+    size_multiple=12,
+    size_remainder=1,
+    min_size=13,
+    padding="zero",
+    padding_side="both",
+    weights=WeightsInfo(
+        origin="https://github.com/zipper112/S4Fusion (model/model.pkl at commit 0d900f06ced076ccd2e0b16bbcb4539f89cf5dfa)",
+        file="model.pkl",
+        licence="none stated by the authors",
+        git_blob="ec101bb3e8cd84fab46e12266813687a61f2a82e",
+        trained_on=("msrs", "m3fd", "roadscene"),
+    ),
+    configs=tuple(CONFIGS),
+    table_vi=81.3,
+    order=190,
+    notes="The released network and its padding. The released script writes the fused luma alone, as grey images; here it is "
+    "joined with the visible chroma by this project's conversion (the same luma; colours within 0.0003 of the inverse that "
+    "the script defines and does not call). Going by the published lists of names, M3FD here is its 300-pair fusion subset.",
+)
+
+
+@register_method(CARD, sources=("fusion_det.fusion.ssm",))
+class S4Fusion(FusionMethod):
+    """See :mod:`fusion_det.fusion.methods.s4fusion.network`; ``config`` names one of ``config.CONFIGS``."""
+
+    card = CARD
+    network: S4FusionNet
+    float32_parameters = frozenset({"A_logs", "Ds", "dt_projs_bias"})
+
+    def __init__(self, config: str = "released") -> None:
+        from fusion_det.fusion.methods.s4fusion.network import S4FusionNet
+
+        self.network = S4FusionNet(CONFIGS[config])
+        self.config = config
+
+    def load_weights(self, file: Path) -> None:
+        from fusion_det.fusion.checkpoint import load_checkpoint
+
+        load_checkpoint(self.network, file, key="model", method=self.card.name, config=self.config)
+
+    def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+        return self.network(ir, vi)
