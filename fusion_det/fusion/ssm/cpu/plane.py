@@ -1,0 +1,270 @@
+"""Scans of feature maps, channels last, walked by index in each direction: nothing is unfolded, turned or interleaved.
+
+A map's row of ``d`` channels at one position is contiguous, so sixteen channels are one load, whichever way the walk goes;
+Δ is made from its low-rank t on the way. A walk down the columns, or sixteen channels of a row at a time, looks like no
+stream to the hardware, so each chunk asks for the cache lines of the next: three times faster on maps beyond the cache. Two modalities are two maps in one array, visited alternately.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from fusion_det.fusion.ssm.cpu.functions import LN_2, softplus
+from fusion_det.fusion.ssm.cpu.steps import CHUNK, advance, clear, go_back, sum_steps
+from fusion_det.fusion.ssm.cpu.vectors import load, load_same, load_some, prefetch, same, store, store_some
+
+
+@njit(nogil=True, error_model="numpy")
+def _walk(
+    places: Any, start: int, steps: int, direction: int, item: int, batch: int, modalities: int, height: int, width: int
+) -> None:
+    """The map rows (of d channels) that steps ``start`` to ``start + steps`` of a walk visit; ``start`` begins a chunk."""
+    length = height * width
+    position = start // modalities
+    move = 1
+    if direction >= 2:
+        position, move = length - 1 - position, -1
+    row, column = position % height, position // height
+    t = 0
+    while t < steps:
+        for modality in range(modalities):
+            place = row * width + column if direction % 2 == 1 else position
+            places[t] = (modality * batch + item) * length + place
+            t += 1
+        position += move
+        row += move
+        if row == height:
+            row, column = 0, column + 1
+        elif row < 0:
+            row, column = height - 1, column - 1
+
+
+@njit(nogil=True, error_model="numpy")
+def _load_params(params: Any, places: Any, direction: int, count: int, steps: int, out: Any) -> None:
+    """t, B and C of ``steps`` steps, ``count`` numbers each, one step after the other."""
+    for t in range(steps):
+        index = (places[t] * 4 + direction) * count
+        for j in range(0, count, 16):
+            store_some(out, t * count + j, load_some(params, index + j, min(16, count - j)), min(16, count - j))
+
+
+@njit(nogil=True, error_model="numpy")
+def _prefetch_params(params: Any, places: Any, direction: int, count: int, steps: int) -> None:
+    for t in range(steps):
+        index = (places[t] * 4 + direction) * count
+        for j in range(0, count, 16):
+            prefetch(params, index + j)
+
+
+@njit(nogil=True, error_model="numpy")
+def _delta_of_step(params: Any, t: int, dt_weight: Any, w: int, rank: int, bias: Any) -> Any:
+    raw = bias
+    for j in range(rank):
+        raw = raw + load(dt_weight, w + j * 16) * load_same(params, t + j)
+    return softplus(raw)
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def plane_forward(
+    u: Any, params: Any, dt_weight: Any, bias: Any, A: Any, D: Any, y: Any, saved: Any, save: bool,
+    item: int, begin: int, stride: int, first: int, end: int,
+    modalities: int, batch: int, height: int, width: int, channels: int, rank: int, states: int,
+) -> None:  # fmt: skip
+    """Add the scans in directions ``begin``, ``begin + stride``, … < 4 of channel blocks ``first`` to ``end`` to ``y``.
+
+    Args:
+        u, y: flat (M,b,H·W,d). params: flat (M,b,H·W,4,r+2N). dt_weight: flat (4,blocks,r,16). A: flat (4,blocks,N,16) in
+            units of log2(e). bias, D: flat (4,blocks,16). saved: flat (b,4,chunks,blocks,N,16), the states at the beginning
+            of each chunk, written if ``save``.
+    """
+    blocks = (channels + 15) // 16
+    total = modalities * height * width
+    chunks = (total + CHUNK - 1) // CHUNK
+    size, numbers = states * 16, rank + 2 * states
+    state = np.empty((end - first) * size, np.float32)
+    dt, drive, out = (
+        np.empty(CHUNK * 16, np.float32),
+        np.empty(CHUNK * 16, np.float32),
+        np.empty(CHUNK * 16, np.float32),
+    )
+    here = np.empty(CHUNK * numbers, np.float32)
+    places, ahead = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
+    for direction in range(begin, 4, stride):
+        clear(state, 0, (end - first) * states)
+        _walk(places, 0, min(CHUNK, total), direction, item, batch, modalities, height, width)
+        for chunk in range(chunks):
+            start = chunk * CHUNK
+            steps = min(CHUNK, total - start)
+            coming = max(0, min(CHUNK, total - start - CHUNK))
+            _walk(ahead, start + CHUNK, coming, direction, item, batch, modalities, height, width)
+            _load_params(params, places, direction, numbers, steps, here)
+            _prefetch_params(params, ahead, direction, numbers, coming)
+            for block in range(first, end):
+                h = (block - first) * size
+                if save:
+                    where = (((item * 4 + direction) * chunks + chunk) * blocks + block) * size
+                    for n in range(states):
+                        store(saved, where + n * 16, load(state, h + n * 16))
+                channel = block * 16
+                count = min(16, channels - channel)
+                weights = (direction * blocks + block) * 16
+                offset, skip = load(bias, weights), load(D, weights)
+                for t in range(steps):
+                    if t < coming:
+                        prefetch(u, ahead[t] * channels + channel)
+                        prefetch(y, ahead[t] * channels + channel)
+                    x = load_some(u, places[t] * channels + channel, count)
+                    delta, _ = _delta_of_step(here, t * numbers, dt_weight, weights * rank, rank, offset)
+                    store(dt, t * 16, delta)
+                    store(drive, t * 16, delta * x)
+                    store(out, t * 16, skip * x)
+                advance(
+                    state,
+                    A,
+                    h,
+                    weights * states,
+                    dt,
+                    drive,
+                    out,
+                    here,
+                    rank,
+                    here,
+                    rank + states,
+                    1,
+                    numbers,
+                    states,
+                    steps,
+                )
+                for t in range(steps):
+                    index = places[t] * channels + channel
+                    store_some(y, index, load_some(y, index, count) + load(out, t * 16), count)
+            places, ahead = ahead, places
+
+
+@njit(nogil=True, error_model="numpy", cache=True)
+def plane_backward(
+    u: Any, params: Any, dt_weight: Any, bias: Any, A: Any, D: Any, saved: Any, grad: Any,
+    du: Any, dparams: Any, d_weight: Any, dbias: Any, dA: Any, dD: Any,
+    item: int, begin: int, stride: int, first: int, end: int,
+    modalities: int, batch: int, height: int, width: int, channels: int, rank: int, states: int,
+) -> None:  # fmt: skip
+    """Gradients of :func:`plane_forward` for the same item, directions and blocks, chunk by chunk from the last.
+
+    Args:
+        saved: from the forward. grad: gradient of y. du: like u, added to. dparams: like params, of these blocks alone.
+            d_weight: flat (b,4,blocks,r,16); dbias, dD: flat (b,4,blocks,16); dA: flat (b,4,blocks,N,16), in units of A
+            itself; all zeroed by the caller.
+    """
+    blocks = (channels + 15) // 16
+    total = modalities * height * width
+    chunks = (total + CHUNK - 1) // CHUNK
+    mine, size, numbers, span = end - first, states * 16, rank + 2 * states, CHUNK * 16
+    carry = np.empty(mine * size, np.float32)
+    us, dt, slopes = (
+        np.empty(mine * span, np.float32),
+        np.empty(mine * span, np.float32),
+        np.empty(mine * span, np.float32),
+    )
+    drive, g = np.empty(mine * span, np.float32), np.empty(mine * span, np.float32)
+    d_drive, d_dt = np.empty(mine * span, np.float32), np.empty(mine * span, np.float32)
+    decays, befores = np.empty(span, np.float32), np.empty(span, np.float32)
+    dBs, dCs = np.empty(span, np.float32), np.empty(span, np.float32)
+    here, there = np.empty(CHUNK * numbers, np.float32), np.empty(CHUNK * numbers, np.float32)
+    places, ahead = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
+    for direction in range(begin, 4, stride):
+        clear(carry, 0, mine * states)
+        pair = item * 4 + direction
+        own = pair * blocks + first
+        start = (chunks - 1) * CHUNK
+        _walk(places, start, total - start, direction, item, batch, modalities, height, width)
+        for back in range(chunks):
+            chunk = chunks - 1 - back
+            start = chunk * CHUNK
+            steps = min(CHUNK, total - start)
+            coming = CHUNK if chunk > 0 else 0
+            _walk(ahead, start - CHUNK, coming, direction, item, batch, modalities, height, width)
+            _load_params(params, places, direction, numbers, steps, here)
+            _prefetch_params(params, ahead, direction, numbers, coming)
+            for k in range(mine):
+                channel = (first + k) * 16
+                count = min(16, channels - channel)
+                weights = (direction * blocks + first + k) * 16
+                offset = load(bias, weights)
+                for t in range(steps):
+                    if t < coming:
+                        prefetch(u, ahead[t] * channels + channel)
+                        prefetch(grad, ahead[t] * channels + channel)
+                        prefetch(du, ahead[t] * channels + channel)
+                    p = k * span + t * 16
+                    x = load_some(u, places[t] * channels + channel, count)
+                    delta, slope = _delta_of_step(here, t * numbers, dt_weight, weights * rank, rank, offset)
+                    store(us, p, x)
+                    store(dt, p, delta)
+                    store(slopes, p, slope)
+                    store(drive, p, delta * x)
+                    store(g, p, load_some(grad, places[t] * channels + channel, count))
+            clear(d_drive, 0, mine * CHUNK)
+            clear(d_dt, 0, mine * CHUNK)
+            for n in range(states):
+                clear(dBs, 0, steps)
+                clear(dCs, 0, steps)
+                for k in range(mine):
+                    block = first + k
+                    go_back(
+                        saved, ((pair * chunks + chunk) * blocks + block) * size + n * 16,
+                        A, ((direction * blocks + block) * states + n) * 16,
+                        carry, dA, k * size + n * 16, own * size,
+                        dt, drive, g, k * span, here, rank + n, here, rank + states + n, numbers, steps,
+                        decays, befores, d_drive, d_dt, dBs, dCs,
+                    )  # fmt: skip
+                sum_steps(dBs, there, rank + n, numbers, steps)
+                sum_steps(dCs, there, rank + states + n, numbers, steps)
+            for k in range(mine):
+                channel = (first + k) * 16
+                count = min(16, channels - channel)
+                skip = load(D, (direction * blocks + first + k) * 16)
+                sum_bias, sum_skip = load(dbias, (own + k) * 16), load(dD, (own + k) * 16)
+                for t in range(steps):
+                    p = k * span + t * 16
+                    value, push, gradient = load(us, p), load(d_drive, p), load(g, p)
+                    raw = (load(d_dt, p) * same(LN_2) + push * value) * load(slopes, p)
+                    sum_bias = sum_bias + raw
+                    sum_skip = sum_skip + gradient * value
+                    store(d_dt, p, raw)
+                    index = places[t] * channels + channel
+                    inner = push * load(dt, p) + skip * gradient
+                    store_some(du, index, load_some(du, index, count) + inner, count)
+                store(dbias, (own + k) * 16, sum_bias)
+                store(dD, (own + k) * 16, sum_skip)
+            _go_back_to_rank(
+                d_dt, dt_weight, d_weight, here, there, direction, blocks, first, mine, own, rank, numbers, steps, dBs
+            )
+            for t in range(steps):
+                index = (places[t] * 4 + direction) * numbers
+                for j in range(0, numbers, 16):
+                    width_left = min(16, numbers - j)
+                    store_some(dparams, index + j, load_some(there, t * numbers + j, width_left), width_left)
+            places, ahead = ahead, places
+
+
+@njit(nogil=True, error_model="numpy")
+def _go_back_to_rank(
+    raw: Any, dt_weight: Any, d_weight: Any, here: Any, there: Any,
+    direction: int, blocks: int, first: int, mine: int, own: int, rank: int, numbers: int, steps: int, room: Any,
+) -> None:  # fmt: skip
+    """From the gradient of Δ before its softplus, (mine,CHUNK,16), to those of t and of the weights that made it of t."""
+    for j in range(rank):
+        clear(room, 0, steps)
+        for k in range(mine):
+            weight = load(dt_weight, ((direction * blocks + first + k) * rank + j) * 16)
+            place = ((own + k) * rank + j) * 16
+            total = load(d_weight, place)
+            for t in range(steps):
+                gradient = load(raw, (k * CHUNK + t) * 16)
+                store(room, t * 16, load(room, t * 16) + gradient * weight)
+                total = total + gradient * load_same(here, t * numbers + j)
+            store(d_weight, place, total)
+        sum_steps(room, there, j, numbers, steps)
