@@ -22,6 +22,10 @@ class MethodError(FusionDetError):
     """An unknown fusion method, one without weights, or one that returned something that is not an image."""
 
 
+class QualityError(FusionDetError):
+    """An unknown quality metric or profile, images a metric is not defined on, or a learned metric without its weights."""
+
+
 class StageError(FusionDetError):
     """A stage of the pipeline (a training subprocess, say) did not finish; the message names its log."""
 
