@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fusion_det.fusion.ssm.cpu.compiled import inlined
 from fusion_det.fusion.ssm.cpu.vectors import add_to_exponent, at_least, at_most, same, where_greater
 
 LOG2_E = np.float32(1.4426950408889634)
@@ -35,7 +35,7 @@ _P0, _P1, _P2, _P3, _P4, _P5 = (
 )
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def exp2(x: Any) -> Any:
     """2ˣ. Below −126 it stays at 2⁻¹²⁶ (1e-38), above 127.4 at 2^127.4 (2.3e38), where exact arithmetic has 0 and infinity."""
     x = at_most(at_least(x, same(_LOWEST)), same(_HIGHEST))
@@ -49,7 +49,7 @@ def exp2(x: Any) -> Any:
     return add_to_exponent(same(np.float32(1.0)) + f * q, shifted)
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def softplus(x: Any) -> Any:
     """(log(1 + eˣ), its derivative); x and 1 where x > 20, like torch.nn.functional.softplus."""
     zero, one = same(np.float32(0.0)), same(np.float32(1.0))
@@ -68,7 +68,7 @@ def softplus(x: Any) -> Any:
     return where_greater(x, linear, x, value), where_greater(x, linear, one, slope)
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def silu(x: Any) -> Any:
     """x / (1 + e⁻ˣ)."""
     one = same(np.float32(1.0))

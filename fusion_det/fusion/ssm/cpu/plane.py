@@ -1,8 +1,9 @@
 """Scans of feature maps, channels last, walked by index in each direction: nothing is unfolded, turned or interleaved.
 
 A map's row of ``d`` channels at one position is contiguous, so sixteen channels are one load, whichever way the walk goes;
-Δ is made from its low-rank t on the way. A walk down the columns, or sixteen channels of a row at a time, looks like no
-stream to the hardware, so each chunk asks for the cache lines of the next: three times faster on maps beyond the cache. Two modalities are two maps in one array, visited alternately.
+Δ is made from its low-rank t on the way. A walk down the columns, or along a row sixteen channels at a time, looks like no
+stream to the hardware, so each chunk asks for the cache lines of the next: three times faster on maps beyond the cache. Two
+modalities are two maps in one array, visited alternately.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fusion_det.fusion.ssm.cpu.compiled import inlined, kernel
 from fusion_det.fusion.ssm.cpu.functions import LN_2, softplus
 from fusion_det.fusion.ssm.cpu.steps import CHUNK, advance, clear, go_back, sum_steps
 from fusion_det.fusion.ssm.cpu.vectors import load, load_same, load_some, prefetch, same, store, store_some
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _walk(
     places: Any, start: int, steps: int, direction: int, item: int, batch: int, modalities: int, height: int, width: int
 ) -> None:
@@ -42,7 +43,7 @@ def _walk(
             row, column = height - 1, column - 1
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _load_params(params: Any, places: Any, direction: int, count: int, steps: int, out: Any) -> None:
     """t, B and C of ``steps`` steps, ``count`` numbers each, one step after the other."""
     for t in range(steps):
@@ -51,7 +52,7 @@ def _load_params(params: Any, places: Any, direction: int, count: int, steps: in
             store_some(out, t * count + j, load_some(params, index + j, min(16, count - j)), min(16, count - j))
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _prefetch_params(params: Any, places: Any, direction: int, count: int, steps: int) -> None:
     for t in range(steps):
         index = (places[t] * 4 + direction) * count
@@ -59,7 +60,7 @@ def _prefetch_params(params: Any, places: Any, direction: int, count: int, steps
             prefetch(params, index + j)
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _delta_of_step(params: Any, t: int, dt_weight: Any, w: int, rank: int, bias: Any) -> Any:
     raw = bias
     for j in range(rank):
@@ -67,7 +68,7 @@ def _delta_of_step(params: Any, t: int, dt_weight: Any, w: int, rank: int, bias:
     return softplus(raw)
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kernel
 def plane_forward(
     u: Any, params: Any, dt_weight: Any, bias: Any, A: Any, D: Any, y: Any, saved: Any, save: bool,
     item: int, begin: int, stride: int, first: int, end: int,
@@ -123,8 +124,8 @@ def plane_forward(
                     store(out, t * 16, skip * x)
                 advance(
                     state,
-                    A,
                     h,
+                    A,
                     weights * states,
                     dt,
                     drive,
@@ -144,7 +145,7 @@ def plane_forward(
             places, ahead = ahead, places
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kernel
 def plane_backward(
     u: Any, params: Any, dt_weight: Any, bias: Any, A: Any, D: Any, saved: Any, grad: Any,
     du: Any, dparams: Any, d_weight: Any, dbias: Any, dA: Any, dD: Any,
@@ -250,7 +251,7 @@ def plane_backward(
             places, ahead = ahead, places
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _go_back_to_rank(
     raw: Any, dt_weight: Any, d_weight: Any, here: Any, there: Any,
     direction: int, blocks: int, first: int, mine: int, own: int, rank: int, numbers: int, steps: int, room: Any,

@@ -5,33 +5,33 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fusion_det.fusion.ssm.cpu.compiled import inlined, kernel
 from fusion_det.fusion.ssm.cpu.functions import LN_2, softplus
 from fusion_det.fusion.ssm.cpu.steps import CHUNK, advance, clear, go_back, sum_steps
 from fusion_det.fusion.ssm.cpu.vectors import load, load_tile, prefetch, same, store, store_tile
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _load_chunk(source: Any, index: int, length: int, count: int, steps: int, out: Any, x: int) -> None:
     """``count`` channels of ``steps`` steps, ``length`` elements apart, to ``out[x + t·16 + lane]``."""
     for t in range(0, steps, 16):
         load_tile(source, index + t, length, count, min(16, steps - t), out, x + t * 16)
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _store_chunk(source: Any, x: int, length: int, count: int, steps: int, out: Any, index: int) -> None:
     for t in range(0, steps, 16):
         store_tile(source, x + t * 16, out, index + t, length, count, min(16, steps - t))
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _line_of_step(t: int, length: int) -> int:
     """Spreads the 64 cache lines of a chunk's 16 channels over its 64 steps, to be asked for one by one."""
     return (t // 4) * length + (t % 4) * 16
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def _find_delta(dt: Any, slopes: Any, x: int, bias: Any, use_softplus: bool, steps: int) -> None:
     """Δ from what stands in ``dt``, in place, and its derivative."""
     for t in range(steps):
@@ -45,7 +45,7 @@ def _find_delta(dt: Any, slopes: Any, x: int, bias: Any, use_softplus: bool, ste
         store(slopes, p, slope)
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kernel
 def scan_forward(
     u: Any, delta: Any, B: Any, C: Any, A: Any, bias: Any, D: Any, y: Any, last: Any, saved: Any, save: bool, use_softplus: bool,
     item: int, group: int, first: int, end: int, groups: int, in_group: int, length: int, states: int,
@@ -94,13 +94,13 @@ def scan_forward(
                 x = load(drive, t * 16)
                 store(out, t * 16, skip * x)
                 store(drive, t * 16, load(dt, t * 16) * x)
-            advance(state, A, k * size, weights * states, dt, drive, out, B, b, C, b, length, 1, states, steps)
+            advance(state, k * size, A, weights * states, dt, drive, out, B, b, C, b, length, 1, states, steps)
             _store_chunk(out, 0, length, count, steps, y, index)
     for k in range(mine * states):
         store(last, ((pair * blocks + first) * states + k) * 16, load(state, k * 16))
 
 
-@njit(nogil=True, error_model="numpy", cache=True)
+@kernel
 def scan_backward(
     u: Any, delta: Any, B: Any, C: Any, A: Any, bias: Any, D: Any, saved: Any, grad: Any, use_softplus: bool,
     du: Any, ddelta: Any, dB: Any, dC: Any, dA: Any, dbias: Any, dD: Any,

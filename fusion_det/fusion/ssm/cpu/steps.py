@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from fusion_det.fusion.ssm.cpu.compiled import inlined
 from fusion_det.fusion.ssm.cpu.functions import exp2
 from fusion_det.fusion.ssm.cpu.vectors import load, load_same, same, store, sum_lanes
 
@@ -22,24 +22,11 @@ CHUNK = 64
 """Steps to a chunk: long enough to forget the loop around it, short enough for all its buffers to fit."""
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def advance(
-    state: Any,
-    A: Any,
-    h: int,
-    a: int,
-    dt: Any,
-    drive: Any,
-    y: Any,
-    B: Any,
-    b: int,
-    C: Any,
-    c: int,
-    by_state: int,
-    by_step: int,
-    states: int,
-    steps: int,
-) -> None:
+    state: Any, h: int, A: Any, a: int, dt: Any, drive: Any, y: Any, B: Any, b: int, C: Any, c: int,
+    by_state: int, by_step: int, states: int, steps: int,
+) -> None:  # fmt: skip
     """Carry ``states`` states through ``steps`` steps and add Σ C·h to ``y``.
 
     Args:
@@ -72,10 +59,11 @@ def advance(
         store(state, h + n * 16, h0)
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def go_back(
-    state: Any, h: int, A: Any, a: int, carry: Any, dA: Any, e: int, f: int, dt: Any, drive: Any, g: Any, x: int, B: Any, b: int, C: Any, c: int, by_step: int,
-    steps: int, decays: Any, befores: Any, d_drive: Any, d_dt: Any, dB: Any, dC: Any,
+    state: Any, h: int, A: Any, a: int, carry: Any, dA: Any, e: int, f: int, dt: Any, drive: Any, g: Any, x: int,
+    B: Any, b: int, C: Any, c: int, by_step: int, steps: int,
+    decays: Any, befores: Any, d_drive: Any, d_dt: Any, dB: Any, dC: Any,
 ) -> None:  # fmt: skip
     """Gradients of one state over one chunk, its values recomputed from the chunk's beginning.
 
@@ -83,8 +71,8 @@ def go_back(
     d(Δu)_t = λ_t·B_t, and the decay's share is λ_t·a_t·h_{t-1}, times A for Δ and times Δ for A.
 
     Args:
-        state: h at the beginning, at ``h``. A: at ``a``. carry: a_{t+1}·λ_{t+1} of the chunk behind, at ``e``, and dA, at ``f + e``,
-            changed in place. dt, drive, g: from ``x``; gradients are added to d_drive and d_dt (the latter in units of
+        state: h at the beginning, at ``h``. A: at ``a``. carry: a_{t+1}·λ_{t+1} of the chunk behind, at ``e``, and dA, at
+            ``f + e``, changed in place. dt, drive, g: from ``x``; gradients are added to d_drive and d_dt (the latter in units of
             log2(e), from the decay only), also from ``x``. dB, dC: (steps,16), added to, lanes not yet summed.
         decays, befores: room for (steps,16) each.
     """
@@ -116,14 +104,14 @@ def go_back(
     store(dA, f + e, d_rate)
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def clear(buffer: Any, start: int, vectors: int) -> None:
     """Zero ``vectors`` vectors from ``start``."""
     for i in range(vectors):
         store(buffer, start + i * 16, same(np.float32(0.0)))
 
 
-@njit(nogil=True, error_model="numpy")
+@inlined
 def sum_steps(buffer: Any, out: Any, start: int, by_step: int, steps: int) -> None:
     """``out[start + t·by_step]`` = sum of the lanes of ``buffer`` at step t."""
     for t in range(steps):

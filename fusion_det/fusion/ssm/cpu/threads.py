@@ -6,6 +6,7 @@ and its thread count is not torch's. The kernels release the GIL, so plain threa
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -50,4 +51,4 @@ def shares(items: int, blocks: int) -> list[tuple[int, int]]:
     """Split ``blocks`` channel blocks so that ``items`` × the number of parts keeps torch's threads busy: (first, end)s."""
     parts = max(1, min(blocks, -(-torch.get_num_threads() // max(items, 1))))
     bounds = [round(part * blocks / parts) for part in range(parts + 1)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(itertools.pairwise(bounds))

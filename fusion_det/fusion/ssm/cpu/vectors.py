@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
-from numba.core import cgutils, types
-from numba.core.extending import intrinsic, lower_builtin, models, register_model
+from numba.core import cgutils, extending, types
+from numba.core.extending import lower_builtin, models, register_model
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 
 LANES = 16
@@ -26,6 +26,9 @@ _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _VECTOR, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
 _CONTRACT = ("contract",)
+
+intrinsic: Any = extending.intrinsic
+"""Numba's own annotations have the decorated function take its typing context from the caller."""
 
 
 class Float32x16(types.Type):
