@@ -7,6 +7,7 @@ configuration there. Any other file is what ``torch.save`` wrote, and only tenso
 from __future__ import annotations
 
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -114,18 +115,21 @@ def _read_pickle(file: Path) -> Any:
     try:
         return torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except pickle.UnpicklingError as error:
-        if "weights_only" not in str(error):
-            raise MethodError(f"{file} is no checkpoint that torch can read: {error}") from error
+        needs = re.search(r"GLOBAL (\S+)", str(error))
+        if needs is None:
+            raise _unreadable(file) from error
         raise MethodError(
-            f"{file} holds more than tensors and plain containers, and unpickling the rest could run any code, so it is "
-            "not loaded; save the state dict alone, torch.save(network.state_dict(), FILE), where you trust it"
+            f"{file} holds more than tensors and plain containers ({needs[1]}), and unpickling that could run any code, so it "
+            "is not loaded; where you trust it, save the state dict alone: torch.save(network.state_dict(), FILE)"
         ) from error
     except OSError as error:
-        raise MethodError(f"{file} cannot be read: {error}") from error
+        raise MethodError(f"{file} cannot be read: {error.strerror or error}") from error
     except _BROKEN_FILE as error:
-        raise MethodError(
-            f"{file} is no checkpoint that torch can read (damaged, or not whole?): {error or type(error).__name__}"
-        ) from error
+        raise _unreadable(file) from error
+
+
+def _unreadable(file: Path) -> MethodError:
+    return MethodError(f"{file} is no checkpoint that torch can read: another kind of file, damaged, or not whole")
 
 
 def _check(network: nn.Module, file: Path, state: Mapping[str, torch.Tensor], what: str) -> None:

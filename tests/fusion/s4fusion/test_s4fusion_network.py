@@ -59,7 +59,10 @@ def test_dead_parameters_of_the_released_network() -> None:
 
 def test_the_paper_uses_every_level() -> None:
     alive = gradients(S4FusionNet(CONFIGS["paper"]), 25)
-    assert [name for name, moved in alive.items() if not moved] == ["vmunet.final_up.norm.weight", "vmunet.final_up.norm.bias"]
+    assert [name for name, moved in alive.items() if not moved] == [
+        "vmunet.final_up.norm.weight",
+        "vmunet.final_up.norm.bias",
+    ]
 
 
 @every_config
@@ -102,7 +105,9 @@ def test_only_the_fusion_is_replaced() -> None:
         others = {key for key, _ in S4FusionNet(CONFIGS[name]).named_parameters() if "fusion_layers" not in key}
         assert others == released
     unmarked = {name for name, _ in S4FusionNet(CONFIGS["no_mark"]).named_parameters()}
-    assert {name.rpartition(".")[2] for name, _ in S4FusionNet().named_parameters() if name not in unmarked} == {"mark_proj"}
+    assert {name.rpartition(".")[2] for name, _ in S4FusionNet().named_parameters() if name not in unmarked} == {
+        "mark_proj"
+    }
 
 
 def test_addition_is_the_sum() -> None:
