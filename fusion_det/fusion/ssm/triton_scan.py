@@ -38,12 +38,12 @@ def why_not(tensor: torch.Tensor) -> str | None:
     """None if the Triton kernels can take this tensor, else the reason and the cure."""
     if tensor.dtype not in (torch.float32, torch.bfloat16, torch.float16):
         return f"it computes in float32, and the tensor is {tensor.dtype}; use reference"
+    if tensor.device.type != "cuda" and not _interpreted():
+        return f"the tensor lies on {tensor.device}; Triton needs a GPU (or TRITON_INTERPRET=1, its interpreter, for tests)"
     if importlib.util.find_spec("triton") is None:
         return "Triton is not installed: pip install triton (Linux; it comes with PyTorch's CUDA builds)"
     if _interpreted():
         return None
-    if tensor.device.type != "cuda":
-        return f"the tensor lies on {tensor.device}; Triton needs a GPU (or TRITON_INTERPRET=1, its interpreter, for tests)"
     major, minor = torch.cuda.get_device_capability(tensor.device)
     if torch.version.hip is None and major < 7:
         return f"Triton needs a GPU of compute capability 7.0 or newer, and this one has {major}.{minor}"
