@@ -87,6 +87,8 @@ def grey_levels(image: torch.Tensor, role: str) -> torch.Tensor:
         return image
     if image.is_complex() or image.dtype == torch.bool:
         raise QualityError(f"{role} must hold grey levels 0..255, got {image.dtype}")
+    if not image.is_floating_point():
+        image = image.long()
     if bool(((image >= 0) & (image <= 255) & (image == image.floor())).all()):
         return image.to(torch.uint8)
     if not bool(image.isfinite().all()):

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 
 from fusion_det.quality.comparison import Comparison, measure
-from fusion_det.quality.table import Profile
 from fusion_det.quality.windows import row_strips
 
 
@@ -92,7 +91,7 @@ def artefacts(images: Comparison, weak_edge_weight: float) -> float:
         ratio = squared[1:].double().div_(squared[:1]).sqrt_()
         agreement = (angle[1:] - angle[:1]).abs_().sub_(math.pi / 2).abs_().mul_(2 / math.pi)
         quality = _sigmoid(agreement, 22, 0.5, 0.9995)
-        quality.mul_(_sigmoid(ratio, 19, 0.5, 0.9999).masked_fill_(ratio == 0, 0)).sqrt_()
+        quality.mul_(_sigmoid(ratio, 19, 0.5, 0.9999)).sqrt_()
         added += float(weight.mul_(1 - quality).sum())
     return added / available if available else 0.0
 

@@ -22,9 +22,9 @@ def ssim(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor, *, profile: Pr
     S is the mean over all windows inside the image of (2μxμy+C1)(2c+C2) / ((μx²+μy²+C1)(vx+vy+C2)) with C1 = (0.01 L)²,
     C2 = (0.03 L)². Range −2 to 2.
 
-    ``paper``, ``cddfuse``: uniform 7×7 window, sample variances, L = 2 on grey levels 0..255 (what scikit-image 0.19 took for
-    floats). ``zoo``: Gaussian 11×11, σ = 1.5, population variances, L = 1 on grey levels 0..255. ``standard``: as ``zoo`` with the
-    L = 255 its authors meant; values are about 0.4 higher and do not compare with those fusion papers print.
+    ``paper``, ``cddfuse``: uniform 7×7 window, sample variances, L = 2 on grey levels 0..255 (scikit-image 0.19's range of
+    floats). ``zoo``: Gaussian 11×11, σ = 1.5, population variances, L = 1 on grey levels 0..255. ``standard``: as ``zoo`` with
+    the L = 255 its authors meant; values are about 0.4 higher and do not compare with those fusion papers print.
 
     Args:
         ir, vi, fused: (B,1,H,W), whole grey levels 0..255 in any dtype; at least 7×7 pixels (11×11 in ``zoo``, ``standard``).

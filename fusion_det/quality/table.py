@@ -99,8 +99,8 @@ def find_metric(name: str) -> Metric:
     if found := known.get(_folded(name)):
         return found
     near = difflib.get_close_matches(_folded(name), known, n=1, cutoff=0.4)
-    hint = f"; did you mean {known[near[0]].name}?" if near else ""
-    raise QualityError(f"there is no quality metric {name!r}{hint} Known: {', '.join(m.name for m in METRICS)}")
+    hint = f" Did you mean {known[near[0]].name}?" if near else ""
+    raise QualityError(f"There is no quality metric {name!r}.{hint} Known: {', '.join(m.name for m in METRICS)}")
 
 
 def find_metrics(names: Iterable[str]) -> tuple[Metric, ...]:
