@@ -14,7 +14,7 @@ import numpy as np
 
 from fusion_det.fusion.ssm.cpu.compiled import inlined, kernel
 from fusion_det.fusion.ssm.cpu.functions import LN_2, softplus
-from fusion_det.fusion.ssm.cpu.steps import CHUNK, advance, clear, go_back, sum_steps
+from fusion_det.fusion.ssm.cpu.steps import CHUNK, advance, clear, go_back, room, sum_steps
 from fusion_det.fusion.ssm.cpu.vectors import load, load_same, load_some, prefetch, same, store, store_some
 
 
@@ -85,13 +85,13 @@ def plane_forward(
     total = modalities * height * width
     chunks = (total + CHUNK - 1) // CHUNK
     size, numbers = states * 16, rank + 2 * states
-    state = np.empty((end - first) * size, np.float32)
+    state = room((end - first) * size)
     dt, drive, out = (
-        np.empty(CHUNK * 16, np.float32),
-        np.empty(CHUNK * 16, np.float32),
-        np.empty(CHUNK * 16, np.float32),
+        room(CHUNK * 16),
+        room(CHUNK * 16),
+        room(CHUNK * 16),
     )
-    here = np.empty(CHUNK * numbers, np.float32)
+    here = room(CHUNK * numbers)
     places, ahead = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
     for direction in range(begin, 4, stride):
         clear(state, 0, (end - first) * states)
@@ -163,17 +163,17 @@ def plane_backward(
     total = modalities * height * width
     chunks = (total + CHUNK - 1) // CHUNK
     mine, size, numbers, span = end - first, states * 16, rank + 2 * states, CHUNK * 16
-    carry = np.empty(mine * size, np.float32)
+    carry = room(mine * size)
     us, dt, slopes = (
-        np.empty(mine * span, np.float32),
-        np.empty(mine * span, np.float32),
-        np.empty(mine * span, np.float32),
+        room(mine * span),
+        room(mine * span),
+        room(mine * span),
     )
-    drive, g = np.empty(mine * span, np.float32), np.empty(mine * span, np.float32)
-    d_drive, d_dt = np.empty(mine * span, np.float32), np.empty(mine * span, np.float32)
-    decays, befores = np.empty(span, np.float32), np.empty(span, np.float32)
-    dBs, dCs = np.empty(span, np.float32), np.empty(span, np.float32)
-    here, there = np.empty(CHUNK * numbers, np.float32), np.empty(CHUNK * numbers, np.float32)
+    drive, g = room(mine * span), room(mine * span)
+    d_drive, d_dt = room(mine * span), room(mine * span)
+    decays, befores = room(span), room(span)
+    dBs, dCs = room(span), room(span)
+    here, there = room(CHUNK * numbers), room(CHUNK * numbers)
     places, ahead = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
     for direction in range(begin, 4, stride):
         clear(carry, 0, mine * states)
@@ -254,18 +254,18 @@ def plane_backward(
 @inlined
 def _go_back_to_rank(
     raw: Any, dt_weight: Any, d_weight: Any, here: Any, there: Any,
-    direction: int, blocks: int, first: int, mine: int, own: int, rank: int, numbers: int, steps: int, room: Any,
+    direction: int, blocks: int, first: int, mine: int, own: int, rank: int, numbers: int, steps: int, sums: Any,
 ) -> None:  # fmt: skip
     """From the gradient of Δ before its softplus, (mine,CHUNK,16), to those of t and of the weights that made it of t."""
     for j in range(rank):
-        clear(room, 0, steps)
+        clear(sums, 0, steps)
         for k in range(mine):
             weight = load(dt_weight, ((direction * blocks + first + k) * rank + j) * 16)
             place = ((own + k) * rank + j) * 16
             total = load(d_weight, place)
             for t in range(steps):
                 gradient = load(raw, (k * CHUNK + t) * 16)
-                store(room, t * 16, load(room, t * 16) + gradient * weight)
+                store(sums, t * 16, load(sums, t * 16) + gradient * weight)
                 total = total + gradient * load_same(here, t * numbers + j)
             store(d_weight, place, total)
-        sum_steps(room, there, j, numbers, steps)
+        sum_steps(sums, there, j, numbers, steps)

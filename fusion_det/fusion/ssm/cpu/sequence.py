@@ -8,7 +8,7 @@ import numpy as np
 
 from fusion_det.fusion.ssm.cpu.compiled import inlined, kernel
 from fusion_det.fusion.ssm.cpu.functions import LN_2, softplus
-from fusion_det.fusion.ssm.cpu.steps import CHUNK, advance, clear, go_back, sum_steps
+from fusion_det.fusion.ssm.cpu.steps import CHUNK, advance, clear, go_back, room, sum_steps
 from fusion_det.fusion.ssm.cpu.vectors import load, load_tile, prefetch, same, store, store_tile
 
 
@@ -61,12 +61,13 @@ def scan_forward(
     chunks = (length + CHUNK - 1) // CHUNK
     mine = end - first
     size = states * 16
-    state = np.zeros(mine * size, np.float32)
+    state = room(mine * size)
+    clear(state, 0, mine * states)
     dt, drive, out, slopes = (
-        np.empty(CHUNK * 16, np.float32),
-        np.empty(CHUNK * 16, np.float32),
-        np.empty(CHUNK * 16, np.float32),
-        np.empty(CHUNK * 16, np.float32),
+        room(CHUNK * 16),
+        room(CHUNK * 16),
+        room(CHUNK * 16),
+        room(CHUNK * 16),
     )
     pair = item * groups + group
     for chunk in range(chunks):
@@ -115,16 +116,17 @@ def scan_backward(
     blocks = (in_group + 15) // 16
     chunks = (length + CHUNK - 1) // CHUNK
     mine, size, span = end - first, states * 16, CHUNK * 16
-    carry = np.zeros(mine * size, np.float32)
+    carry = room(mine * size)
+    clear(carry, 0, mine * states)
     us, dt, slopes = (
-        np.empty(mine * span, np.float32),
-        np.empty(mine * span, np.float32),
-        np.empty(mine * span, np.float32),
+        room(mine * span),
+        room(mine * span),
+        room(mine * span),
     )
-    drive, g = np.empty(mine * span, np.float32), np.empty(mine * span, np.float32)
-    d_drive, d_dt = np.empty(mine * span, np.float32), np.empty(mine * span, np.float32)
-    decays, befores = np.empty(span, np.float32), np.empty(span, np.float32)
-    dBs, dCs = np.empty(span, np.float32), np.empty(span, np.float32)
+    drive, g = room(mine * span), room(mine * span)
+    d_drive, d_dt = room(mine * span), room(mine * span)
+    decays, befores = room(span), room(span)
+    dBs, dCs = room(span), room(span)
     pair = item * groups + group
     own = pair * blocks + first
     clear(dbias, own * 16, mine)

@@ -105,6 +105,14 @@ def go_back(
 
 
 @inlined
+def room(count: int) -> Any:
+    """``count`` float32 from the beginning of a cache line: a vector across two lines costs twice. Not initialised."""
+    memory = np.empty(count + 15, np.float32)
+    skip = (64 - memory.ctypes.data % 64) % 64 // 4
+    return memory[skip : skip + count]
+
+
+@inlined
 def clear(buffer: Any, start: int, vectors: int) -> None:
     """Zero ``vectors`` vectors from ``start``."""
     for i in range(vectors):
