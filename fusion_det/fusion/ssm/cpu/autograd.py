@@ -134,8 +134,8 @@ class _SequenceScan(torch.autograd.Function):
             du,
             ddelta,
             _from_lanes(dA, in_group).flatten(0, 1),
-            dB.sum(0),
-            dC.sum(0),
+            _total(dB),
+            _total(dC),
             _from_lanes(dD, in_group).flatten(),
             _from_lanes(dbias, in_group).flatten(),
             None,
@@ -160,7 +160,7 @@ class _PlaneScan(torch.autograd.Function):
         save = any(ctx.needs_input_grad)
         saved = torch.empty((batch, 4, chunks, blocks, states, LANES) if save else 0)
         copies = _copies(batch)
-        y = torch.zeros(copies, *u.shape)
+        y = torch.empty(copies, *u.shape)
         shape = (modalities, batch, height, width, channels, rank, states)
         inputs = tuple(map(_flat, (u, params, *packed)))
         tasks = [
@@ -172,7 +172,7 @@ class _PlaneScan(torch.autograd.Function):
         run_tasks(plane_forward, inputs, tasks)
         ctx.shape = shape
         ctx.save_for_backward(u, params, *packed, saved)
-        return y[0] if copies == 1 else y[0].add_(y[1])
+        return _total(y)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -181,7 +181,7 @@ class _PlaneScan(torch.autograd.Function):
         _, batch, _, _, channels, rank, states = ctx.shape
         blocks, copies = A.shape[1], _copies(batch)
         parts = shares(batch * copies, blocks)
-        du = torch.zeros(copies, *u.shape)
+        du = torch.empty(copies, *u.shape)
         dparams = torch.empty(len(parts), *params.shape)
         d_weight = torch.zeros(batch, 4, blocks, rank, LANES)
         dA = torch.zeros(batch, 4, blocks, states, LANES)
@@ -195,7 +195,15 @@ class _PlaneScan(torch.autograd.Function):
             for part, share in enumerate(parts)
         ]
         run_tasks(plane_backward, inputs, tasks)
-        return (du.sum(0), dparams.sum(0), *(_from_lanes(x, channels) for x in (d_weight, dbias, dA, dD)))
+        return (_total(du), _total(dparams), *(_from_lanes(x, channels) for x in (d_weight, dbias, dA, dD)))
+
+
+def _total(parts: torch.Tensor) -> torch.Tensor:
+    """Sum over the first axis, in the memory of its first entry."""
+    total = parts[0]
+    for part in parts[1:]:
+        total += part
+    return total
 
 
 def _copies(batch: int) -> int:

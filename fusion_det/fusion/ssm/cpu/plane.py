@@ -74,7 +74,7 @@ def plane_forward(
     item: int, begin: int, stride: int, first: int, end: int,
     modalities: int, batch: int, height: int, width: int, channels: int, rank: int, states: int,
 ) -> None:  # fmt: skip
-    """Add the scans in directions ``begin``, ``begin + stride``, … < 4 of channel blocks ``first`` to ``end`` to ``y``.
+    """Write to ``y`` the sum of the scans in directions begin, begin + stride, … < 4, of channel blocks ``first`` to ``end``.
 
     Args:
         u, y: flat (M,b,H·W,d). params: flat (M,b,H·W,4,r+2N). dt_weight: flat (4,blocks,r,16). A: flat (4,blocks,N,16) in
@@ -141,7 +141,10 @@ def plane_forward(
                 )
                 for t in range(steps):
                     index = places[t] * channels + channel
-                    store_some(y, index, load_some(y, index, count) + load(out, t * 16), count)
+                    value = load(out, t * 16)
+                    if direction > begin:
+                        value = value + load_some(y, index, count)
+                    store_some(y, index, value, count)
             places, ahead = ahead, places
 
 
@@ -155,9 +158,9 @@ def plane_backward(
     """Gradients of :func:`plane_forward` for the same item, directions and blocks, chunk by chunk from the last.
 
     Args:
-        saved: from the forward. grad: gradient of y. du: like u, added to. dparams: like params, of these blocks alone.
+        saved: from the forward. grad: gradient of y. du: like u. dparams: like params, of these blocks alone.
             d_weight: flat (b,4,blocks,r,16); dbias, dD: flat (b,4,blocks,16); dA: flat (b,4,blocks,N,16), in units of A
-            itself; all zeroed by the caller.
+            itself; these four zeroed by the caller.
     """
     blocks = (channels + 15) // 16
     total = modalities * height * width
@@ -237,7 +240,9 @@ def plane_backward(
                     store(d_dt, p, raw)
                     index = places[t] * channels + channel
                     inner = push * load(dt, p) + skip * gradient
-                    store_some(du, index, load_some(du, index, count) + inner, count)
+                    if direction > begin:
+                        inner = inner + load_some(du, index, count)
+                    store_some(du, index, inner, count)
                 store(dbias, (own + k) * 16, sum_bias)
                 store(dD, (own + k) * 16, sum_skip)
             _go_back_to_rank(
