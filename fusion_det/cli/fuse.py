@@ -91,7 +91,10 @@ def fuse(
         ),
     ] = None,
     dtype: Annotated[
-        DtypeOption, typer.Option(help="What networks compute in. Lower precisions change the images a little.")
+        DtypeOption,
+        typer.Option(
+            help="What networks compute in. Lower precisions change the images a little; float16 is slow on CPUs."
+        ),
     ] = DtypeOption.float32,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs.")] = None,
     overwrite: Annotated[
@@ -110,6 +113,7 @@ def fuse(
     from fusion_det.fusion import (
         expand_methods,
         get_card,
+        how_to_get_weights,
         load_method_modules,
         parse_configs,
         parse_weights,
@@ -121,14 +125,21 @@ def fuse(
     names, cards = [spec.name for spec in specs], [get_card(spec) for spec in specs]
     files = parse_weights(weights or [], names, _only(card.name for card in cards if card.weights))
     configs = parse_configs(config or [], names, _only(card.name for card in cards if card.configs))
-    status = {spec: weights_status(spec, files.get(spec.name, "auto"), configs.get(spec.name)) for spec in specs}
-    missing = [f"{spec.name}: {text}" for spec, (ready, text) in status.items() if not ready]
-    if missing:
-        raise MethodError("these methods cannot fuse yet:" + "".join(f"\n  - {line}" for line in missing))
+    unready = {
+        spec: f"{spec.name}: {text}; {how_to_get_weights(card, configs.get(spec.name))}"
+        for spec, card in zip(specs, cards, strict=True)
+        for ready, text in [weights_status(spec, files.get(spec.name, "auto"), configs.get(spec.name))]
+        if not ready
+    }
+    ready = [spec for spec in specs if spec not in unready]
+    if not ready or any(_is_named(spec, method) for spec in unready):
+        raise MethodError("these methods cannot fuse yet:" + "".join(f"\n  - {line}" for line in unready.values()))
+    for line in unready.values():
+        console(stderr=True).print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
     options = FuseOptions(color, device, dtype, batch_size, workers, overwrite)
     with RichProgress() as progress:
         dataset = _open(ir, vi, data, limit, cache, progress)
-        for spec in specs:
+        for spec in ready:
             target = out if len(specs) == 1 else out / spec.name
             chosen = files.get(spec.name), configs.get(spec.name)
             summary = _fuse_with(spec, *chosen, dataset, target, options, progress)
@@ -136,6 +147,11 @@ def fuse(
 
 
 fuse.__doc__ = f"{fuse.__doc__}\n\n{_EXAMPLES}"
+
+
+def _is_named(spec: MethodSpec, items: list[str]) -> bool:
+    """Whether the user wrote this method's name, rather than ``all`` or a glob that takes it in."""
+    return spec.name in (part.strip() for item in items for part in item.split(","))
 
 
 def _only(names: Iterable[str]) -> str | None:

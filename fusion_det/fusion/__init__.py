@@ -21,7 +21,7 @@ from fusion_det.fusion.identity import method_identity
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
 from fusion_det.fusion.registry import load_method_modules, register_method
 from fusion_det.fusion.spec import MethodSpec, expand_methods
-from fusion_det.fusion.weights import parse_weights
+from fusion_det.fusion.weights import how_to_get_weights, parse_weights
 
 if TYPE_CHECKING:
     from fusion_det.fusion.runner import FusionRunner, FusionSummary
@@ -37,6 +37,7 @@ __all__ = [
     "build_method",
     "expand_methods",
     "get_card",
+    "how_to_get_weights",
     "list_cards",
     "load_method_modules",
     "method_identity",

@@ -60,20 +60,23 @@ def require_weights(card: MethodCard, choice: WeightsChoice = "auto", config: st
         raise MethodError(f"--weights {card.name}={choice}: there is no such file")
     if file is None:
         looked = "".join(f"\n  - {place}" for place in weights_places(card, config))
-        if not _is_published(card, config):
-            raise MethodError(
-                f"nobody has published weights of {card.name}'s configuration {config}, and there are none of yours; looked "
-                f"for{looked}\ntrain them, and name the file with --weights {card.name}=FILE"
-            )
         raise MethodError(
-            f"the weights of {card.name} ({card.weights.file}) are missing; looked for{looked}\n"
-            f"get them from {card.weights.origin} (licence: {card.weights.licence}) and put them there, or use "
-            f"--weights {card.name}=FILE"
+            f"the weights of {card.name} are missing; looked for{looked}\n{how_to_get_weights(card, config)} and put it there, "
+            f"or use --weights {card.name}=FILE"
             + ("" if os.environ.get(WEIGHTS_ENV) else f" (${WEIGHTS_ENV} may name the folder of all weights)")
         )
     if choice == "auto" and _is_published(card, config):
         _check_digest(card, file)
     return file
+
+
+def how_to_get_weights(card: MethodCard, config: str | None = None) -> str:
+    """What a person without the weights of a method's configuration can do, as the beginning of a sentence."""
+    if card.weights is None:
+        return "nothing is needed"
+    if not _is_published(card, config):
+        return f"nobody has published the configuration {config}: train it"
+    return f"get {card.weights.file} from {card.weights.origin} (licence: {card.weights.licence})"
 
 
 def _check_digest(card: MethodCard, file: Path) -> None:

@@ -100,8 +100,14 @@ def test_configurations_and_precisions_are_part_of_what_a_folder_holds(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-m", "s4fusion"), r"cannot fuse yet:\n  - s4fusion: missing: weights/s4fusion/model\.pkl$"),
-        (("-m", "s4fusion", "--config", "cnn"), r"s4fusion: missing: weights/s4fusion/cnn\.safetensors$"),
+        (
+            ("-m", "s4fusion"),
+            r"cannot fuse yet:\n  - s4fusion: missing: weights/s4fusion/model\.pkl; get model\.pkl from https://github",
+        ),
+        (
+            ("-m", "s4fusion", "--config", "cnn"),
+            r"weights/s4fusion/cnn\.safetensors; nobody has published the configuration cnn",
+        ),
         (("-m", "s4fusion", "--config", "rnn"), "s4fusion has no configuration 'rnn'; it has released, paper, add"),
         (("-m", "mean", "--config", "rnn"), "--config rnn: write METHOD=NAME"),
         (("-m", "mean,s4fusion", "--config", "mean=rnn"), "mean has no configuration 'rnn'; it has none"),
@@ -114,6 +120,14 @@ def test_configurations_and_precisions_are_part_of_what_a_folder_holds(
 def test_mistakes(call: Call, arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(MethodError, match=message):
         call(*arguments)
+
+
+def test_all_means_all_that_can(call: Call, checkpoint: Path, tmp_path: Path) -> None:
+    shown = call("-m", "ir,s4*,mean", "--limit", 1)
+    assert "left out: s4fusion: missing: weights/s4fusion/model.pkl; get model.pkl from https://github" in shown
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ir", "mean"]
+    with pytest.raises(MethodError, match="cannot fuse yet"):
+        call("-m", "s4*", out=tmp_path / "only")
 
 
 def test_anothers_file_says_whose(call: Call, tmp_path: Path) -> None:
@@ -133,7 +147,7 @@ def test_places_of_weights(checkpoint: Path) -> None:
     with pytest.raises(MethodError, match=r"its git blob id is \w{40}, not ec101bb3e8cd84fab46e12266813687a61f2a82e"):
         build_method("s4fusion")
     assert weights_status("s4fusion", config="no_mark")[0] is False
-    with pytest.raises(MethodError, match=r"nobody has published weights of s4fusion's configuration no_mark"):
+    with pytest.raises(MethodError, match=r"nobody has published the configuration no_mark: train it and put it there"):
         build_method("s4fusion", config="no_mark")
     own = build_method("s4fusion", None, "no_mark").network.state_dict()
     save_checkpoint(Path("weights/s4fusion/no_mark.safetensors"), own, {"method": "s4fusion", "config": "no_mark"})
