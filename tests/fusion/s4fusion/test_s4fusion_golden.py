@@ -135,11 +135,14 @@ def test_step_sizes(golden_blocks: Arrays, filled_network: MakeNetwork) -> None:
     name = SCAN_BLOCKS[1]
     block = filled_network().vmunet.get_submodule(name)
     sources = both(golden_blocks, f"{name}/in")
-    raw = block.step_sizes(sources, before_softplus=True)
-    recorded = golden_blocks[f"{name}/scan_delta_raw"][0, 0] + block.dt_projs_bias[0, :, None]
-    assert_near(raw[:, 0, ..., 0, :].permute(3, 1, 2, 0).flatten(1), recorded)
-    assert_near(block.step_sizes(sources), F.softplus(raw))
-    assert raw.shape == (2, 1, 2, 3, 4, 144)
+    projected = block.step_sizes(sources, "projected")
+    assert projected.shape == (2, 1, 2, 3, 4, 144)
+    assert_near(
+        projected[:, 0, ..., 0, :].permute(3, 1, 2, 0).flatten(1), golden_blocks[f"{name}/scan_delta_raw"][0, 0]
+    )
+    biased = block.step_sizes(sources, "biased")
+    assert_near(biased, projected + block.dt_projs_bias)
+    assert_near(block.step_sizes(sources), F.softplus(biased))
 
 
 def test_last_expansion(golden_blocks: Arrays, filled_network: MakeNetwork) -> None:

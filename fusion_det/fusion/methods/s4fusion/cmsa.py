@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -44,15 +46,22 @@ class CrossSS2D(SS2D):
         for_infrared, for_visible = self.mark_proj.split(self.inner, dim=1)
         return p + (F.linear(p[0], for_infrared) + F.linear(p[1], for_visible))
 
-    def step_sizes(self, x: torch.Tensor, *, before_softplus: bool = False) -> torch.Tensor:
+    def step_sizes(self, x: torch.Tensor, stage: Literal["projected", "biased", "step"] = "step") -> torch.Tensor:
         """Δ of every modality, position, direction and channel, (2,b,H,W,4,d), for this block's input ``x``.
 
-        Large where the current patch matters more than what the state holds (Sec. IV-H). The averages of Table VIII are
-        negative, as only the values ``before_softplus`` can be.
+        Large where the current patch matters more than what the state holds (Sec. IV-H).
+
+        Args:
+            stage: "step" is Δ itself, the softplus of "biased", which is "projected" plus ``dt_projs_bias``. The averages
+                of Table VIII are negative, so they are no steps; those of its first layer are near zero, which in the
+                released code never learns, and whose bias began between -6.9 and -2.3: so they are "projected".
         """
         _, params = self.scan_inputs(self.split(x)[0])
-        delta = torch.einsum("mbhwkr,kdr->mbhwkd", params[..., : self.rank], self.dt_projs_weight) + self.dt_projs_bias
-        return delta if before_softplus else F.softplus(delta)
+        delta = torch.einsum("mbhwkr,kdr->mbhwkd", params[..., : self.rank], self.dt_projs_weight)
+        if stage == "projected":
+            return delta
+        delta = delta + self.dt_projs_bias
+        return delta if stage == "biased" else F.softplus(delta)
 
 
 class CMSA(nn.Module):

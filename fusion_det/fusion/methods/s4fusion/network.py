@@ -69,19 +69,27 @@ class VMUNet(nn.Module):
         self.final_conv = nn.Conv2d(dims[0] // 4, 1, 1)
 
     def forward(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+        levels, deepest = self.encode(ir, vi)
+        fused = [self.fusion_layers[level](torch.stack(levels[level])) for level in self.config.fused_levels]
+        return self.project(self.decode(deepest, fused))
+
+    def encode(
+        self, ir: torch.Tensor, vi: torch.Tensor
+    ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], torch.Tensor]:
+        """The infrared and visible features (b,H,W,C) that each level is to fuse, the shallowest first (those of levels whose
+        fusion is not used among them), and the sum of the deepest features, with which the decoder begins.
+        """
         x, y = self.patch_embed_x(ir), self.patch_embed_y(vi)
-        fused: list[torch.Tensor] = []
-        for level, (infrared, visible) in enumerate(zip(self.layers_x, self.layers_y, strict=True)):
+        levels = []
+        for infrared, visible in zip(self.layers_x, self.layers_y, strict=True):
             came_in = x, y
             x_features, x = infrared(x)
             y_features, y = visible(y)
-            if level in self.config.fused_levels:
-                to_fuse = came_in if self.config.wiring == "released" else (x_features, y_features)
-                fused.append(self.fusion_layers[level](torch.stack(to_fuse)))
-        return self.project(self._decode(x + y, fused))
+            levels.append(came_in if self.config.wiring == "released" else (x_features, y_features))
+        return levels, x + y
 
-    def _decode(self, z: torch.Tensor, fused: Sequence[torch.Tensor]) -> torch.Tensor:
-        """The decoder, given the sum of the deepest features and each used level's fused ones, the shallowest first."""
+    def decode(self, z: torch.Tensor, fused: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The last features (b,h,w,C) from the sum of the deepest and the fused ones of each used level, shallowest first."""
         waiting = list(fused)
         if self.config.wiring == "equations":
             for layer in self.layers_up:
