@@ -10,7 +10,7 @@ import torch
 
 from fusion_det.fusion.filters import convolve
 
-_STRIP_PIXELS = {"cpu": 2**14}
+_STRIP_PIXELS = {"cpu": 2**15}
 """A CPU is fastest while the maps of a strip fit its caches; other devices want few, large launches."""
 _STRIP_PIXELS_ELSEWHERE = 2**22
 

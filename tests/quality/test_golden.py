@@ -110,12 +110,14 @@ def test_kumars_weight_of_weak_edges(triple: str, shared_triples: Path) -> None:
     assert close(nabf(*floats, weak_edge_weight=0.001), recorded, 1e-9)
 
 
+FLOAT32_NOISE = {("constant_128", "zoo", name) for name in ("EN", "SSIM", "MS_SSIM")}
+"""Recorded values that are the rounding of the published code, so no other program has them: an entropy of −1.7e-7, and
+an SSIM of 0.0049 where float64 gives 0.0009 (so does scikit-image): rounding of 1e-3 in a variance of 0, beside a C2 of 9e-4."""
+
+
 @pytest.mark.parametrize("case", GOLDEN["degenerate_on_t1"]["values"])
 def test_copies_and_constants(case: str, shared_triples: Path) -> None:
-    """NaN of the published code is 0 here; zoo's entropy of a constant is −1.7e-7 for the 1e-7 in its logarithm.
-
-    The recorded SSIM of the constant is itself 2.4e-9 off the value in whole numbers (0.00779905552570769).
-    """
+    """Where the published code has NaN there is a number here."""
     ir, vi, _ = read(shared_triples, "t1_mean")
     fused = {"copy_ir": ir, "copy_vi": vi, "constant_128": np.full_like(ir, 128)}[case]
     recorded = GOLDEN["degenerate_on_t1"]["values"][case]
@@ -123,7 +125,7 @@ def test_copies_and_constants(case: str, shared_triples: Path) -> None:
         profile = PROFILE_OF[implementation]
         ours = evaluate(as_batch(ir), as_batch(vi), as_batch(fused), profile=profile)  # type: ignore[arg-type]
         for name, value in values.items():
-            if name not in NAMES:
+            if name not in NAMES or (case, profile, name) in FLOAT32_NOISE:
                 continue
             if value == "nan" and name == "CC":
                 assert ours[name].item() == 0
@@ -131,8 +133,17 @@ def test_copies_and_constants(case: str, shared_triples: Path) -> None:
                 copied, other = (ir, vi) if case == "copy_ir" else (vi, ir)
                 rest = np.corrcoef(copied.ravel(), (copied.astype(float) - other).ravel())[0, 1]
                 assert ours[name].item() == pytest.approx(rest, rel=1e-9)
-            elif (case, profile, name) == ("constant_128", "zoo", "EN"):
-                assert ours[name].item() == 0
             else:
+                # The recorded SSIM of the constant is itself 2.4e-9 off its value in whole numbers, 0.00779905552570769.
                 allowed = max(tolerance(implementation, name), 1e-8 if case == "constant_128" else 0)
                 assert close(ours[name].item(), value, allowed), (implementation, name)
+
+
+def test_a_constant_image_has_little_structural_similarity(shared_triples: Path) -> None:
+    """In place of the values left out above."""
+    ir, vi, _ = read(shared_triples, "t1_mean")
+    grey = np.full_like(ir, 128)
+    ours = evaluate(as_batch(ir), as_batch(vi), as_batch(grey), metrics=["SSIM", "MS_SSIM", "EN"], profile="zoo")
+    for name, value in ours.items():
+        expected = direct(name, ir.astype(float), vi.astype(float), grey.astype(float), "zoo")
+        assert value.item() == pytest.approx(expected, rel=1e-6)
