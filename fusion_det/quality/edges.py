@@ -87,7 +87,8 @@ def artefacts(images: Comparison, weak_edge_weight: float) -> float:
         available += float(weight.sum())
         new = ((squared[0] > squared[1]) & (squared[0] > squared[2])).flatten().nonzero()[:, 0]
         across, up, squared, weight = (v.flatten(1).index_select(1, new) for v in (across, up, squared, weight))
-        angle = across.double().div_(-up).atan_().nan_to_num_(nan=0.0)
+        # The published gradient points down; upside down every angle changes its sign, and T remains.
+        angle = across.double().div_(up).atan_().nan_to_num_(nan=0.0)
         ratio = squared[1:].double().div_(squared[:1]).sqrt_()
         agreement = (angle[1:] - angle[:1]).abs_().sub_(math.pi / 2).abs_().mul_(2 / math.pi)
         quality = _sigmoid(agreement, 22, 0.5, 0.9995)
