@@ -24,13 +24,16 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 _NAMES_SHOWN = 3
 _BROKEN_FILE = (
+    zipfile.BadZipFile,
     RuntimeError,
     EOFError,
     ValueError,
     LookupError,
+    ArithmeticError,
     TypeError,
     AttributeError,
     AssertionError,
+    MemoryError,
     struct.error,
 )
 """What torch.load raises, depending on where a file stops making sense."""
