@@ -14,7 +14,7 @@ from torch import nn
 
 from fusion_det.fusion.methods.s4fusion.config import PATCH_SIZE, PATCH_STRIDE
 from fusion_det.fusion.methods.s4fusion.kernels import depthwise_silu, gated_norm
-from fusion_det.fusion.ssm import scan_2d
+from fusion_det.fusion.ssm import project, scan_2d
 
 DIRECTIONS = 4
 _STEP_RANGE = 1e-3, 1e-1
@@ -73,16 +73,16 @@ class SS2D(nn.Module):
         p, gate = self.split(x)
         u, params = self.scan_inputs(p)
         del p
-        return self.out_proj(gated_norm(self.scan(u, params).to(x.dtype), gate, self.out_norm))
+        return project(gated_norm(self.scan(u, params).to(x.dtype), gate, self.out_norm), self.out_proj.weight)
 
     def split(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The features to scan and the gate, (M,b,H,W,d) each. (Two products with half of ``in_proj``: no copy to part them.)"""
         for_scan, for_gate = self.in_proj.weight.split(self.inner)
-        return depthwise_silu(F.linear(x, for_scan), self.conv2d), F.linear(x, for_gate)
+        return depthwise_silu(project(x, for_scan), self.conv2d), project(x, for_gate)
 
     def scan_inputs(self, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """What is scanned, (M,b,H,W,d), and the scan's parameters (t, B, C) of each direction, (M,b,H,W,4,r+2N)."""
-        return p, F.linear(p, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (DIRECTIONS, -1))
+        return p, project(p, self.x_proj_weight.flatten(0, 1)).unflatten(-1, (DIRECTIONS, -1))
 
     def scan(self, u: torch.Tensor, params: torch.Tensor) -> torch.Tensor:
         """The sum of the four directions' scans, (M,b,H,W,d)."""
@@ -136,7 +136,7 @@ class PatchMerging(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         squares = x.unflatten(2, (-1, 2)).unflatten(1, (-1, 2))  # (b,H/2,2,W/2,2,C)
         # Their order in the channels: down the first column, then down the second.
-        return self.reduction(self.norm(squares.permute(0, 1, 3, 4, 2, 5).flatten(3)))
+        return project(self.norm(squares.permute(0, 1, 3, 4, 2, 5).flatten(3)), self.reduction.weight)
 
 
 class PatchExpanding(nn.Module):
@@ -148,7 +148,7 @@ class PatchExpanding(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        squares = self.norm(self.expand(x).unflatten(-1, (2, 2, -1)))  # (b,H,W,2,2,C): row offset, column offset
+        squares = self.norm(project(x, self.expand.weight).unflatten(-1, (2, 2, -1)))  # (b,H,W,2,2,C): row offset, column offset
         return squares.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from fusion_det.fusion.methods.s4fusion.blocks import DIRECTIONS, SS2D, uniform_parameter
 from fusion_det.fusion.methods.s4fusion.config import S4FusionConfig
+from fusion_det.fusion.ssm import project
 
 
 class CrossSS2D(SS2D):
@@ -34,17 +35,17 @@ class CrossSS2D(SS2D):
 
     def scan_inputs(self, p: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         marked = self.mark(p)
-        features = (marked if self.marked_parameters else p).flatten(1, 3)  # (2,b·H·W,d)
-        weights = torch.stack((self.x_proj_weight, self.y_proj_weight)).flatten(1, 2)
-        params = torch.bmm(features, weights.mT)
-        return marked, params.view(*p.shape[:-1], DIRECTIONS, -1)
+        features = marked if self.marked_parameters else p
+        weights = self.x_proj_weight, self.y_proj_weight
+        params = torch.stack([project(x, weight.flatten(0, 1)) for x, weight in zip(features, weights, strict=True)])
+        return marked, params.unflatten(-1, (DIRECTIONS, -1))
 
     def mark(self, p: torch.Tensor) -> torch.Tensor:
         """Add to both modalities the mark of their common position, linear in both (Eqs. 7 and 8)."""
         if self.mark_proj is None:
             return p
         for_infrared, for_visible = self.mark_proj.split(self.inner, dim=1)
-        return p + (F.linear(p[0], for_infrared) + F.linear(p[1], for_visible))
+        return p + (project(p[0], for_infrared) + project(p[1], for_visible))
 
     def step_sizes(self, x: torch.Tensor, stage: Literal["projected", "biased", "step"] = "step") -> torch.Tensor:
         """Δ of every modality, position, direction and channel, (2,b,H,W,4,d), for this block's input ``x``.
