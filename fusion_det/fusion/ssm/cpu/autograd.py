@@ -33,7 +33,7 @@ def selective_scan_cpu(
     bias = u.new_zeros(channels) if delta_bias is None else delta_bias
     skip = u.new_zeros(channels) if D is None else D
     y, last = _SequenceScan.apply(*map(_plain, (u, delta, A, B, C, skip, bias)), delta_softplus)
-    return y.to(u.dtype), last.to(u.dtype)
+    return y.to(u.dtype), last
 
 
 def scan_2d_cpu(

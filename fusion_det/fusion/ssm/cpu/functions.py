@@ -7,13 +7,10 @@ from typing import Any
 import numpy as np
 
 from fusion_det.fusion.ssm.cpu.compiled import inlined
-from fusion_det.fusion.ssm.cpu.vectors import add_to_exponent, at_least, at_most, same, where_greater
+from fusion_det.fusion.ssm.cpu.vectors import at_least, same, split_power, times_power, where_greater
 
 LOG2_E = np.float32(1.4426950408889634)
 LN_2 = np.float32(0.6931471805599453)
-
-_ROUNDER = np.float32(1.5 * 2**23)  # adding it rounds to an integer, which then stands in the lowest bits
-_LOWEST, _HIGHEST = np.float32(-126.0), np.float32(127.4)
 
 # 2ᶠ = 1 + f·q(f) for |f| ≤ ½: q by Chebyshev interpolation. Written so, the error of 2ᶠ vanishes with f: a decay near one
 # is applied thousands of times over, and a relative error that did not shrink with it would add up.
@@ -37,16 +34,14 @@ _P0, _P1, _P2, _P3, _P4, _P5 = (
 
 @inlined
 def exp2(x: Any) -> Any:
-    """2ˣ. Below −126 it stays at 2⁻¹²⁶ (1e-38), above 127.4 at 2^127.4 (2.3e38), where exact arithmetic has 0 and infinity."""
-    x = at_most(at_least(x, same(_LOWEST)), same(_HIGHEST))
-    shifted = x + same(_ROUNDER)
-    f = x - (shifted - same(_ROUNDER))
+    """2ˣ; what becomes of very small and very large results is said in ``times_power``."""
+    power, f = split_power(x)
     q = same(_Q4) + f * same(_Q5)
     q = same(_Q3) + f * q
     q = same(_Q2) + f * q
     q = same(_Q1) + f * q
     q = same(_Q0) + f * q
-    return add_to_exponent(same(np.float32(1.0)) + f * q, shifted)
+    return times_power(same(np.float32(1.0)) + f * q, power)
 
 
 @inlined
@@ -66,10 +61,3 @@ def softplus(x: Any) -> Any:
     slope = where_greater(x, zero, one, e) / (one + e)
     linear = same(np.float32(20.0))
     return where_greater(x, linear, x, value), where_greater(x, linear, one, slope)
-
-
-@inlined
-def silu(x: Any) -> Any:
-    """x / (1 + e⁻ˣ)."""
-    one = same(np.float32(1.0))
-    return x / (one + exp2(same(-LOG2_E) * x))

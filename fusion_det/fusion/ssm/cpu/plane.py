@@ -61,6 +61,13 @@ def _prefetch_params(params: Any, places: Any, direction: int, count: int, steps
 
 
 @inlined
+def _prefetch_vector(array: Any, index: int) -> None:
+    """Both lines of a vector that begins in the middle of one."""
+    prefetch(array, index)
+    prefetch(array, index + 15)
+
+
+@inlined
 def _delta_of_step(params: Any, t: int, dt_weight: Any, w: int, rank: int, bias: Any) -> Any:
     raw = bias
     for j in range(rank):
@@ -115,8 +122,8 @@ def plane_forward(
                 offset, skip = load(bias, weights), load(D, weights)
                 for t in range(steps):
                     if t < coming:
-                        prefetch(u, ahead[t] * channels + channel)
-                        prefetch(y, ahead[t] * channels + channel)
+                        _prefetch_vector(u, ahead[t] * channels + channel)
+                        _prefetch_vector(y, ahead[t] * channels + channel)
                     x = load_some(u, places[t] * channels + channel, count)
                     delta, _ = _delta_of_step(here, t * numbers, dt_weight, weights * rank, rank, offset)
                     store(dt, t * 16, delta)
@@ -199,9 +206,9 @@ def plane_backward(
                 offset = load(bias, weights)
                 for t in range(steps):
                     if t < coming:
-                        prefetch(u, ahead[t] * channels + channel)
-                        prefetch(grad, ahead[t] * channels + channel)
-                        prefetch(du, ahead[t] * channels + channel)
+                        _prefetch_vector(u, ahead[t] * channels + channel)
+                        _prefetch_vector(grad, ahead[t] * channels + channel)
+                        _prefetch_vector(du, ahead[t] * channels + channel)
                     p = k * span + t * 16
                     x = load_some(u, places[t] * channels + channel, count)
                     delta, slope = _delta_of_step(here, t * numbers, dt_weight, weights * rank, rank, offset)

@@ -15,8 +15,8 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba.core import cgutils, extending, types
+from llvmlite import binding, ir
+from numba.core import cgutils, config, extending, types
 from numba.core.extending import lower_builtin, models, register_model
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 
@@ -26,9 +26,18 @@ _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _VECTOR, _INTS = ir.VectorType(_FLOAT, LANES), ir.VectorType(_INT, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
 _CONTRACT = ("contract",)
+_ROUNDER = 1.5 * 2**23  # adding it rounds to an integer
+_POWERS = -126.0, 127.4
 
 intrinsic: Any = extending.intrinsic
 """Numba's own annotations have the decorated function take its typing context from the caller."""
+
+
+def has_avx512() -> bool:
+    """Whether Numba compiles for a processor with AVX-512 (this one, unless its NUMBA_CPU_… variables name another)."""
+    if config.CPU_NAME is not None or config.CPU_FEATURES is not None:
+        return "+avx512f" in (config.CPU_FEATURES or "").split(",")
+    return bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
 class Float32x16(types.Type):
@@ -182,24 +191,15 @@ def same(typing: Any, value: Any) -> Any:
     return float32x16(types.float32), generate
 
 
-def _choose(comparison: str) -> Any:
-    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, bound = args
-        return builder.select(builder.fcmp_ordered(comparison, value, bound), bound, value)
-
-    return float32x16(float32x16, float32x16), generate
-
-
 @intrinsic
 def at_least(typing: Any, value: Any, bound: Any) -> Any:
     """The greater of the two, lane by lane; NaN where ``value`` is NaN."""
-    return _choose("<")
 
+    def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        value, bound = args
+        return builder.select(builder.fcmp_ordered("<", value, bound), bound, value)
 
-@intrinsic
-def at_most(typing: Any, value: Any, bound: Any) -> Any:
-    """The smaller of the two, lane by lane; NaN where ``value`` is NaN."""
-    return _choose(">")
+    return float32x16(float32x16, float32x16), generate
 
 
 @intrinsic
@@ -214,23 +214,42 @@ def where_greater(typing: Any, a: Any, b: Any, then: Any, otherwise: Any) -> Any
 
 
 @intrinsic
-def square_root(typing: Any, value: Any) -> Any:
-    """√value, lane by lane."""
+def split_power(typing: Any, value: Any) -> Any:
+    """(n, value − n): the nearest integer, as :func:`times_power` wants it, and the rest, within ±½."""
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.call(_function(builder, "llvm.sqrt.v16f32", _VECTOR, _VECTOR), args)
+        (value,) = args
+        if has_avx512():
+            integer = power = builder.call(_function(builder, "llvm.roundeven.v16f32", _VECTOR, _VECTOR), args)
+        else:
+            low, high = (ir.Constant(_VECTOR, [bound] * LANES) for bound in _POWERS)
+            value = builder.select(builder.fcmp_ordered("<", value, low), low, value)
+            value = builder.select(builder.fcmp_ordered(">", value, high), high, value)
+            rounder = ir.Constant(_VECTOR, [_ROUNDER] * LANES)
+            power = builder.fadd(value, rounder)  # n stands in its lowest bits
+            integer = builder.fsub(power, rounder)
+        return context.make_tuple(builder, sig.return_type, (power, builder.fsub(value, integer)))
 
-    return float32x16(float32x16), generate
+    return types.UniTuple(float32x16, 2)(float32x16), generate
 
 
 @intrinsic
-def add_to_exponent(typing: Any, value: Any, shifted: Any) -> Any:
-    """value·2ⁿ, where ``shifted`` = 1.5·2²³ + n holds the integer n in its lowest bits. Over- and underflow are not seen."""
+def times_power(typing: Any, value: Any, power: Any) -> Any:
+    """value·2ⁿ for 1/√2 ≤ value ≤ √2 and an n from :func:`split_power`.
+
+    With AVX-512, which has an instruction for it, over- and underflow are as in exact arithmetic; elsewhere n stays between
+    −126 and 127, so that results stay between 1e-38 and 2e38.
+    """
 
     def generate(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value, shifted = (builder.bitcast(arg, _INTS) for arg in args)
-        power = builder.shl(shifted, ir.Constant(_INTS, [23] * LANES))
-        return builder.bitcast(builder.add(value, power), _VECTOR)
+        value, power = args
+        if has_avx512():
+            everything, as_set = ir.IntType(16)(-1), _INT(4)
+            kinds = (_VECTOR, _VECTOR, _VECTOR, ir.IntType(16), _INT)
+            scale = _function(builder, "llvm.x86.avx512.mask.scalef.ps.512", _VECTOR, *kinds)
+            return builder.call(scale, [value, power, value, everything, as_set])
+        bits = builder.shl(builder.bitcast(power, _INTS), ir.Constant(_INTS, [23] * LANES))
+        return builder.bitcast(builder.add(builder.bitcast(value, _INTS), bits), _VECTOR)
 
     return float32x16(float32x16, float32x16), generate
 
