@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+from collections.abc import Iterator
+
+# The parameters of glibc's mallopt(3), and where its own adjustment of them ends, which naming any value stops.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_USUAL_TRIM, _USUAL_MMAP = 64 << 20, 32 << 20
+_KEEP = 1 << 30
 
 
 def available_cores() -> int:
@@ -10,3 +18,25 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0)) or 1
     return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Within this block freed memory stays with the process, up to 1 GiB, instead of going back to the system at once.
+
+    A network allocates and frees tensors of tens of megabytes with every layer. Memory fresh from the system has to be
+    cleared and mapped page by page, which for a light network on a CPU costs as much as a third of its time. At the end
+    everything free is given back. Does nothing where the C library is not glibc.
+    """
+    library = ctypes.CDLL(None)
+    if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+        yield
+        return
+    library.mallopt(_MMAP_THRESHOLD, _KEEP)
+    library.mallopt(_TRIM_THRESHOLD, _KEEP)
+    try:
+        yield
+    finally:
+        library.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP)
+        library.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
+        library.malloc_trim(0)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import resource
 
 import pytest
+import torch
 
-from fusion_det.machine import available_cores
+from fusion_det.machine import available_cores, freed_memory_kept
 
 
 def test_cores_follow_the_affinity_of_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -19,3 +22,26 @@ def test_without_affinity_the_machine_is_counted(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert available_cores() == 1
+
+
+def page_faults(megabytes: int) -> int:
+    """Pages the system had to provide for filling a tensor of this size that is freed again, the second time over."""
+    for _ in range(2):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(megabytes << 18)
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    return after - before
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
+def test_memory_that_is_kept_is_not_fetched_again() -> None:
+    with freed_memory_kept():
+        inside = page_faults(48)
+    outside = page_faults(48)
+    assert inside < outside / 4  # outside it is more than the C library keeps of its own accord
+
+
+def test_without_glibc_memory_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
+    with freed_memory_kept():
+        pass

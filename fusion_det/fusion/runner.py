@@ -23,6 +23,7 @@ from fusion_det.errors import ConfigError, MethodError, StageError
 from fusion_det.fusion.external import ExternalImages
 from fusion_det.fusion.method import FusionMethod
 from fusion_det.fusion.png import is_whole_png, sweep, write_png
+from fusion_det.machine import freed_memory_kept
 from fusion_det.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ class FusionRunner:
     def _fuse(self, todo: list[PairRecord], out: Path, queue: _WriteQueue, progress: Progress, total: int) -> float:
         progress.start(f"fusing {self.method.card.name}", total, done=total - len(todo))
         seconds = 0.0
-        with queue, _PairReader(group_by_size(todo, self.batch_size), self.workers) as reader:
+        batches = group_by_size(todo, self.batch_size)
+        with freed_memory_kept(), queue, _PairReader(batches, self.workers) as reader:
             for batch, pairs in reader:
                 began = time.perf_counter()
                 images = self._fuse_batch(pairs)
