@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch.overrides import handle_torch_function, has_torch_function
 
 from fusion_det.fusion.ssm.directions import (
     DIRECTIONS,
@@ -32,7 +33,8 @@ def scan_2d(
     Reversed directions are reversed before the modalities alternate.
 
     Δ of direction k is softplus(dt_weight[k]·t + dt_bias[k]); it, B and C belong to their position, whichever way the map
-    is walked. The CPU backend walks the maps by index and copies nothing; the others compose the sequences.
+    is walked. The CPU backend walks the maps by index and copies nothing; the others compose the sequences. Seen by a
+    ``torch.overrides.TorchFunctionMode``, like :func:`selective_scan`.
 
     Args:
         u: (M,b,H,W,d) maps, channels last, M = 1 or 2 modalities.
@@ -46,6 +48,9 @@ def scan_2d(
     Raises:
         ValueError: shapes that do not fit each other.
     """
+    if has_torch_function((u,)):
+        seen: torch.Tensor = handle_torch_function(scan_2d, (u,), u, params, dt_weight, dt_bias, A, D, backend=backend)
+        return seen
     _check(u, params, dt_weight, dt_bias, A, D)
     if choose_backend(u, backend) == "cpu":
         from fusion_det.fusion.ssm.cpu.autograd import scan_2d_cpu

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from torch.overrides import handle_torch_function, has_torch_function
 
 from fusion_det.errors import ConfigError
 from fusion_det.fusion.ssm.reference import selective_scan_reference
@@ -41,7 +42,8 @@ def selective_scan(
         y_t[d]   = Σ_n C_t[g(d),n]·h_t[d,n] + D[d]·u_t[d]
 
     B enters as Δ·B, the first order of the zero-order hold, as in every published implementation. Differentiable in all
-    tensors (the last state is not).
+    tensors (the last state is not). A ``torch.overrides.TorchFunctionMode`` sees the call, as it sees those of torch's own
+    functions: so operations are counted whichever backend computes them.
 
     Args:
         u, delta: (b,d,L) floating point. A: (d,N), normally negative. B, C: (b,G,N,L), d divisible by G. D, delta_bias: (d).
@@ -58,6 +60,12 @@ def selective_scan(
     Raises:
         ValueError: shapes that do not fit. ConfigError: a backend that this machine or this tensor cannot use.
     """
+    if has_torch_function((u,)):
+        seen: torch.Tensor | tuple[torch.Tensor, torch.Tensor] = handle_torch_function(
+            selective_scan, (u,), u, delta, A, B, C, D, delta_bias, delta_softplus,
+            z=z, return_last_state=return_last_state, backend=backend,
+        )  # fmt: skip
+        return seen
     _check(u, delta, A, B, C, D, delta_bias, z)
     chosen = choose_backend(u, backend)
     if chosen == "cpu":
