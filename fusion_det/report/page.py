@@ -76,22 +76,10 @@ def render_page(
     overlay_notes: Sequence[str] = (),
 ) -> str:
     """The text of ``index.html``."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = "\n".join(
-        [
-            (TEMPLATES / "page.css").read_text(encoding="utf-8"),
-            page_css(),
-            css(summary.methods, dark=False),
-            f"@media screen and (prefers-color-scheme: dark) {{\n{css(summary.methods, dark=True)}\n}}",
-        ]
-    )
-    return environment.get_template("page.html.j2").render(
+    return fill_template(
+        "page.html.j2",
+        summary.methods,
+        title=results.title or results.experiment,
         results=results,
         summary=summary,
         headline=headline(results, summary),
@@ -115,9 +103,34 @@ def render_page(
         dashes=[look.dash for look in looks(summary.methods)],
         legend=[_legend(style) for style in (HIT, FALSE, MISS)],
         detector=detector_text(results),
+    )
+
+
+def fill_template(name: str, series: Sequence[MethodSummary], /, **context: Any) -> str:
+    """A page on ``base.html.j2``, with the styles of these methods' series, the script, and charts drawn inline.
+
+    ``context`` holds at least ``title``, ``stamps``, ``short_stamp``, ``scenes`` and ``series_of`` (label → number of series).
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = "\n".join(
+        [
+            (TEMPLATES / "page.css").read_text(encoding="utf-8"),
+            page_css(),
+            css(series, dark=False),
+            f"@media screen and (prefers-color-scheme: dark) {{\n{css(series, dark=True)}\n}}",
+        ]
+    )
+    return environment.get_template(name).render(
         style=Markup(style),
         script=Markup((TEMPLATES / "page.js").read_text(encoding="utf-8")),
         svg=lambda chart: Markup(chart.inline()),
+        **context,
     )
 
 
