@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusion_det.detection.matching import match_at_thresholds
+from fusion_det.detection.resampling import bootstrap_weights
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """The ten IoU thresholds of mAP50-95; column 0 is mAP50."""
@@ -134,16 +135,9 @@ def bootstrap_map50(matches: Matches, groups: Sequence[str], *, replicates: int 
     Args:
         groups: (I,) group name of each image.
     """
-    names = sorted(set(groups))
-    index = {name: i for i, name in enumerate(names)}
-    member = np.array([index[g] for g in groups], np.int64)
-    # Not numpy's own sampling methods: their streams may change between versions, PCG64's raw output does not.
-    bits = np.random.PCG64(seed)
     whole = class_ap(matches)
     result = np.empty(replicates)
-    for b in range(replicates):
-        drawn = (bits.random_raw(len(names)) % np.uint64(len(names))).astype(np.int64)
-        weight = np.bincount(drawn, minlength=len(names)).astype(np.float64)[member]
+    for b, weight in enumerate(bootstrap_weights(groups, replicates, seed)):
         ap = class_ap(matches, 0, weight)
         result[b] = mean_or_nan(np.where(np.isnan(ap), whole, ap))
     return result

@@ -24,6 +24,7 @@ from fusion_det.detection.average_precision import (
     mean_or_nan,
     operating_point,
 )
+from fusion_det.detection.resampling import bootstrap_groups
 from fusion_det.errors import FusionDetError
 
 SCHEMA_VERSION = 1
@@ -103,7 +104,7 @@ def evaluate(
         "operating_point": dict(point),
     }
     if replicates and boxes.any():
-        groups, unit = _bootstrap_groups(images)
+        groups, unit = bootstrap_groups(images)
         samples = bootstrap_map50(matches, groups, replicates=replicates)
         result["bootstrap"] = {
             "seed": 0,
@@ -189,16 +190,6 @@ def _ap(
         part = part[:, :, [label]]
     part = part[part > -1]
     return float(part.mean()) if part.size else None
-
-
-def _bootstrap_groups(images: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
-    """What is drawn together: a capture run, or an image whose run is unknown; and what to call that unit."""
-    runs = [image.get("run") for image in images]
-    groups = [f"image {i['id']}" if r is None else f"run {r}" for i, r in zip(images, runs, strict=True)]
-    known = len({r for r in runs if r is not None})
-    if known < 2:  # one run for everything known says nothing about other runs
-        return [f"image {i['id']}" for i in images], "image"
-    return groups, "run or image" if None in runs else "run"
 
 
 def _per_condition(images: Sequence[Mapping[str, Any]], matches: Matches) -> dict[str, Any]:

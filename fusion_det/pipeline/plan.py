@@ -27,6 +27,7 @@ from fusion_det.pipeline.stages import (
     evaluate_stage,
     export_stage,
     fuse_stage,
+    stems_of,
     train_stage,
     truth_stage,
 )
@@ -79,7 +80,7 @@ def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detec
         if not ready:
             unready[spec.name] = text
             continue
-        fuse = fuse_stage(spec, dataset, split, experiment.fusion)
+        fuse = fuse_stage(spec, dataset.select(stems_of(split)), experiment.fusion)
         export = export_stage(spec, dataset, split, fuse)
         stages += [fuse, export]
         images = len(split.ids["train"]) + len(split.ids["val"])

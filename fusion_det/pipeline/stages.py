@@ -40,16 +40,15 @@ def truth_stage(dataset: PairDataset, split: Split, extra: Sequence[str] = ()) -
     identity = {
         "boxes": _labels_digest(dataset, split),
         "split": split.digest,
-        "conditions": digest_json([[r.stem, r.condition, r.run] for r in dataset.select(_stems(split))]),
+        "conditions": digest_json([[r.stem, r.condition, r.run] for r in dataset.select(stems_of(split))]),
         "code": code_digest("fusion_det.data.ground_truth"),
         "extra": list(extra),
     }
     return Stage("truth", dataset.name, identity, {}, run)
 
 
-def fuse_stage(spec: MethodSpec, dataset: PairDataset, split: Split, config: FusionConfig) -> Stage:
-    """``fuse``: ``images/STEM.png`` of every pair of the split."""
-    records = dataset.select(_stems(split))
+def fuse_stage(spec: MethodSpec, records: Sequence[PairRecord], config: FusionConfig) -> Stage:
+    """``fuse``: ``images/STEM.png`` of every pair."""
     weights: Path | Literal["auto"] = config.weights.get(spec.name, "auto")
 
     def run(context: StageContext) -> dict[str, Any]:
@@ -194,6 +193,7 @@ def evaluate_stage(spec: MethodSpec, seed: int, detect: Stage, truth: Stage) -> 
             "fusion_det.detection.evaluate",
             "fusion_det.detection.average_precision",
             "fusion_det.detection.matching",
+            "fusion_det.detection.resampling",
         ),
         "versions": library_versions("faster-coco-eval", "numpy"),
     }
@@ -269,10 +269,11 @@ class _Cancellable:
         self._shown.advance(steps, note)
 
 
-def _stems(split: Split) -> list[str]:
+def stems_of(split: Split) -> list[str]:
+    """Every stem of a split, part after part."""
     return [stem for part in split.ids.values() for stem in part]
 
 
 def _labels_digest(dataset: PairDataset, split: Split) -> str:
-    records: Sequence[PairRecord] = dataset.select(_stems(split))
+    records: Sequence[PairRecord] = dataset.select(stems_of(split))
     return digest_json([dataset.classes, *([r.stem, r.width, r.height, label_text(r)] for r in records)])
