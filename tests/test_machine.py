@@ -25,8 +25,8 @@ def test_without_affinity_the_machine_is_counted(monkeypatch: pytest.MonkeyPatch
 
 
 def page_faults(megabytes: int) -> int:
-    """Pages the system had to provide for filling a tensor of this size that is freed again, the second time over."""
-    for _ in range(2):
+    """Pages the system had to provide for filling a tensor of this size that is freed again, once that has become a habit."""
+    for _ in range(12):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(megabytes << 18)
         after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
