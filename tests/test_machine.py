@@ -7,7 +7,6 @@ import os
 import resource
 
 import pytest
-import torch
 
 from fusion_det.machine import available_cores, freed_memory_kept
 
@@ -24,20 +23,24 @@ def test_without_affinity_the_machine_is_counted(monkeypatch: pytest.MonkeyPatch
     assert available_cores() == 1
 
 
-def page_faults(megabytes: int) -> int:
-    """Pages the system had to provide for filling a tensor of this size that is freed again, once that has become a habit."""
-    for _ in range(12):
+def page_faults(library: ctypes.CDLL, size: int) -> int:
+    """Pages the system has to provide for filling memory of this size, just freed, once more."""
+    library.malloc.restype, library.free.argtypes = ctypes.c_void_p, (ctypes.c_void_p,)
+    for _ in range(2):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        torch.ones(megabytes << 18)
+        memory = library.malloc(size)
+        ctypes.memset(memory, 1, size)
+        library.free(memory)
         after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     return after - before
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library is not glibc")
 def test_memory_that_is_kept_is_not_fetched_again() -> None:
+    library, size = ctypes.CDLL(None), 48 << 20
     with freed_memory_kept():
-        inside = page_faults(48)
-    outside = page_faults(48)
+        inside = page_faults(library, size)
+    outside = page_faults(library, size)
     assert inside < outside / 4  # outside it is more than the C library keeps of its own accord
 
 
