@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from fusion_det.errors import ConfigError
+from fusion_det.errors import ConfigError, QualityError
+from fusion_det.quality.table import FORMULAS, Profile, find_metrics
 
 HYPERPARAMETERS = {
     "optimizer": "SGD",
@@ -117,6 +118,26 @@ class DetectorConfig(_Section):
         return {**HYPERPARAMETERS, **value}
 
 
+class QualityConfig(_Section):
+    """Quality of the fused images (no detector involved): which metrics, by which conventions, on which images."""
+
+    images: Literal["test", "all", "none"] = "test"
+    """Of the split. Test: the images mAP is measured on. None: quality is not measured."""
+    metrics: tuple[str, ...] = ("all",)
+    """Names of :data:`fusion_det.quality.METRICS`; "all": the fourteen that need nothing but the images."""
+    profile: Profile = "paper"
+    """Conventions, see :data:`fusion_det.quality.Profile`."""
+
+    @field_validator("metrics")
+    @classmethod
+    def _known_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = [name for item in value for name in (FORMULAS if item.casefold() == "all" else (item,))]
+        try:
+            return tuple(metric.name for metric in find_metrics(names))
+        except QualityError as error:
+            raise ValueError(str(error)) from error
+
+
 class ReportConfig(_Section):
     overlay_ids: tuple[str, ...] = ()
     """Test images always shown (M3FD: 00215, as in the paper's Fig. 11)."""
@@ -144,6 +165,7 @@ class Experiment(_Section):
     detector: DetectorConfig = DetectorConfig()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Detector seeds: one training per method and seed."""
+    quality: QualityConfig = QualityConfig()
     report: ReportConfig = ReportConfig()
 
     @model_validator(mode="after")

@@ -168,7 +168,7 @@ def _experiment(experiment: str | None, data: str | None, name: str | None, chan
         parts.append(normal_name(Path(chosen.data.source).expanduser().resolve().name) or "data")
         chosen = chosen.with_changes({"title": ""})
     for setting in sorted(changes.keys() - NOT_IN_NAMES):
-        if not setting.startswith("report.") and _setting(base, setting) != _setting(chosen, setting):
+        if not setting.startswith(("report.", "quality.")) and _setting(base, setting) != _setting(chosen, setting):
             value = str(changes[setting])
             shown = normal_name(Path(value).stem if "/" in value else value)
             parts.append(f"{setting.rpartition('.')[2]}_{shown if len(shown) <= 24 else digest_json(value)[:8]}")

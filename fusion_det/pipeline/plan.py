@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusion_det.assessment.measure import Protocol
 from fusion_det.config import Experiment
 from fusion_det.data import PairDataset, Split, leakage
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_file
 from fusion_det.fusion import MethodSpec, expand_methods, get_card, weights_status
+from fusion_det.pipeline.quality_stage import VALUES, quality_stage
 from fusion_det.pipeline.results import (
     DatasetInfo,
     ExperimentResults,
     MethodInfo,
     MethodRun,
+    QualityRows,
     SplitInfo,
 )
 from fusion_det.pipeline.stage import Outcome, Stage
@@ -48,7 +51,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything an experiment needs run. ``unready``: method → why it cannot fuse (no weights); such rows have no stages."""
+    """Everything an experiment needs run.
+
+    unready: method → why it cannot fuse (no weights); such rows have no stages. quality: method → its ``quality`` stage.
+    """
 
     experiment: Experiment
     dataset: PairDataset
@@ -57,6 +63,7 @@ class Plan:
     unready: Mapping[str, str]
     truth: Stage
     rows: tuple[Row, ...]
+    quality: Mapping[str, Stage]
     stages: tuple[Stage, ...]
     detector_weights: Path | None
 
@@ -75,6 +82,9 @@ def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detec
     stages: list[Stage] = [truth]
     rows: list[Row] = []
     unready = {}
+    quality: dict[str, Stage] = {}
+    measured = measured_stems(experiment, split)
+    protocol = Protocol(experiment.quality.metrics, experiment.quality.profile)
     for spec in methods:
         ready, text = weights_status(spec, experiment.fusion.weights.get(spec.name, "auto"))
         if not ready:
@@ -83,6 +93,8 @@ def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detec
         fuse = fuse_stage(spec, dataset.select(stems_of(split)), experiment.fusion)
         export = export_stage(spec, dataset, split, fuse)
         stages += [fuse, export]
+        if measured:
+            quality[spec.name] = quality_stage(spec.name, dataset.select(measured), protocol, fuse)
         images = len(split.ids["train"]) + len(split.ids["val"])
         for seed in experiment.seeds:
             train = train_stage(spec, experiment.detector, detector_weights, seed, export, images)
@@ -90,9 +102,25 @@ def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detec
             evaluate = evaluate_stage(spec, seed, detect, truth)
             stages += [train, detect, evaluate]
             rows.append(Row(spec.name, seed, fuse, train, detect, evaluate))
+    stages += quality.values()  # last: trainings take longest, so they begin first
     return Plan(
-        experiment, dataset, split, tuple(methods), unready, truth, tuple(rows), tuple(stages), detector_weights
+        experiment,
+        dataset,
+        split,
+        tuple(methods),
+        unready,
+        truth,
+        tuple(rows),
+        quality,
+        tuple(stages),
+        detector_weights,
     )
+
+
+def measured_stems(experiment: Experiment, split: Split) -> list[str]:
+    """The images whose quality is measured; of the test part in its own order, so that they can be paired with mAP."""
+    which = experiment.quality.images
+    return [] if which == "none" else list(split.ids["test"]) if which == "test" else stems_of(split)
 
 
 def overlay_parts(experiment: Experiment, split: Split) -> dict[str, str]:
@@ -180,6 +208,7 @@ def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Map
             for name, why in plan.unready.items()
             for seed in experiment.seeds
         ),
+        quality=_quality_rows(plan, outcomes) if experiment.quality.images != "none" else None,
         detector=_detector_facts(plan, outcomes),
         report=experiment.report.model_dump(mode="json") | {"overlay_parts": overlay_parts(experiment, plan.split)},
         provenance=dict(provenance),
@@ -189,6 +218,19 @@ def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Map
 def _title(plan: Plan) -> str:
     model = plan.experiment.detector.model.replace("yolo", "YOLO")
     return f"mAP@50 of {model} on {plan.dataset.name} by fusion method"
+
+
+def _quality_rows(plan: Plan, outcomes: Mapping[str, Outcome]) -> QualityRows:
+    config, count = plan.experiment.quality, len(measured_stems(plan.experiment, plan.split))
+    ends = {name: outcomes[stage.digest] for name, stage in plan.quality.items()}
+    return QualityRows(
+        profile=config.profile,
+        metrics=config.metrics,
+        images=f"the {count} {'test images' if config.images == 'test' else 'images of the split'}",
+        color=plan.experiment.fusion.color,
+        values={name: end.folder / VALUES for name, end in ends.items() if end.folder is not None},
+        failures={name: end.reason for name, end in ends.items() if end.folder is None} | dict(plan.unready),
+    )
 
 
 def _method_info(plan: Plan, spec: MethodSpec, outcomes: Mapping[str, Outcome]) -> MethodInfo:

@@ -68,6 +68,24 @@ class MethodRun(_Frozen):
     """Stage → wall seconds ("train", "detect")."""
 
 
+class QualityRows(_Frozen):
+    """Quality of the same images by every method."""
+
+    profile: str
+    metrics: tuple[str, ...]
+    """In table order; names of :data:`fusion_det.quality.METRICS`."""
+    saving: str = "lossless"
+    """How the images were saved before they were measured: "jpeg-75" imitates a paper and compares no methods."""
+    images: str = ""
+    """Which images, in words: "the 60 test images"."""
+    color: str = ""
+    """What the fused images were: "ycbcr" (their luma was measured), "gray", or "" where that is not known."""
+    values: dict[str, Path] = Field(default_factory=dict)
+    """Method → ``quality.json``: ``stems``, ``values`` (metric → one number or null for each stem), ``unavailable``."""
+    failures: dict[str, str] = Field(default_factory=dict)
+    """Method → why it has no values."""
+
+
 class SplitInfo(_Frozen):
     """Which images are in train, val and test; rows of different digests never meet in one table."""
 
@@ -110,6 +128,8 @@ class ExperimentResults(_Frozen):
     methods: tuple[MethodInfo, ...]
     """In table order."""
     runs: tuple[MethodRun, ...]
+    quality: QualityRows | None = None
+    """Quality of the fused images; None where it was not asked for."""
     detector: dict[str, Any]
     """The detector's settings: model, weights, epochs, imgsz, batch, …, plus what was really built ("yolov5su")."""
     report: dict[str, Any] = Field(default_factory=dict)

@@ -58,7 +58,7 @@ def fuse_stage(spec: MethodSpec, records: Sequence[PairRecord], config: FusionCo
         method = build_method(spec, weights=weights, device=context.slot.device)
         runner = FusionRunner(method, config.color, context.slot.device, config.batch_size, config.workers)
         images = context.work / "images"
-        summary = runner.run(records, images, _Cancellable(context.progress, context.cancelled))
+        summary = runner.run(records, images, Cancellable(context.progress, context.cancelled))
         return {"pairs": len(records), "seconds_per_pair": summary.seconds_per_pair}
 
     identity = {
@@ -256,7 +256,7 @@ def _has_bf16(device: str) -> bool:
     return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-class _Cancellable:
+class Cancellable:
     """Progress that ends the work from inside when the run is being stopped."""
 
     def __init__(self, shown: Progress, cancelled: threading.Event) -> None:

@@ -55,10 +55,7 @@ def learned_metric(name: str, *, weights: Path | None = None, device: str | torc
 
     Sources: Ke et al., MUSIQ, ICCV 2021; Chen et al., TOPIQ, IEEE TIP 33, 2024.
     """
-    metric = find_metric(name)
-    if metric.name not in _MODELS:
-        raise QualityError(f"{metric.name} is not a learned metric; the learned ones are {', '.join(_MODELS)}")
-    model = _MODELS[metric.name]
+    metric, model = find_metric(name), _model(name)
     try:
         pyiqa = importlib.import_module("pyiqa")
     except ImportError as error:
@@ -66,7 +63,7 @@ def learned_metric(name: str, *, weights: Path | None = None, device: str | torc
             f"{metric.name} needs the library pyiqa ({error}): pip install pyiqa (non-commercial licence), or leave the "
             "metric out"
         ) from error
-    file = weights or Path(torch.hub.get_dir()) / "pyiqa" / model.weights_file
+    file = weights or weights_file(name)
     if not file.is_file():
         raise QualityError(
             f"the weights of {metric.name} are not at {file}: download {model.weights_file} from {WEIGHTS_HOME} and put it "
@@ -86,6 +83,18 @@ def learned_metric(name: str, *, weights: Path | None = None, device: str | torc
         return torch.tensor(values, dtype=torch.float64, device=fused.device)
 
     return score
+
+
+def weights_file(name: str) -> Path:
+    """Where pyiqa keeps the weights of a learned metric, whether or not they are there. QualityError for another metric."""
+    return Path(torch.hub.get_dir()) / "pyiqa" / _model(name).weights_file
+
+
+def _model(name: str) -> _Model:
+    metric = find_metric(name)
+    if metric.name not in _MODELS:
+        raise QualityError(f"{metric.name} is not a learned metric; the learned ones are {', '.join(_MODELS)}")
+    return _MODELS[metric.name]
 
 
 def musiq(fused: torch.Tensor, *, weights: Path | None = None) -> torch.Tensor:
