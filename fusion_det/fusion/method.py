@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from fusion_det.fusion.explanation import Explanation
+
 Precision = Literal["float32", "bfloat16", "float16"]
 """What a network computes in. Colour, padding and rounding around it are float32 in any case."""
 
@@ -47,6 +49,7 @@ class MethodCard:
     padding, padding_side: what is put there, and where: at the right and bottom ("end"), or on both sides, the smaller half
         before the image ("both").
     weights: the published file for the first of ``configs``; None for methods that learn nothing.
+    explains: it can say how it fused a pair; see :meth:`FusionMethod.explain`.
     table_vi: this method's mAP@50 in percent in Table VI of the S4Fusion paper, if it is there.
     order: position in tables (controls first, then as the paper prints them, then the project's own).
     configs: names of the network's variants, the default one first; the factory of a method that has some takes ``config=NAME``.
@@ -70,6 +73,7 @@ class MethodCard:
     padding_side: Literal["end", "both"] = "end"
     weights: WeightsInfo | None = None
     configs: tuple[str, ...] = ()
+    explains: bool = False
     table_vi: float | None = None
     order: int = 1000
     notes: str = ""
@@ -121,6 +125,17 @@ class FusionMethod(ABC):
             (B,1,H,W) luma or (B,3,H,W) RGB as declared, nominally in [0,1] (the runner clips). What is returned for one
             pair does not depend on the other pairs of the batch, and is the same every time.
         """
+
+    def explain(self, ir: torch.Tensor, vi: torch.Tensor) -> Explanation:
+        """What happened inside while one pair was fused, for ``fusion-det explain``. Methods whose card ``explains`` override it.
+
+        Args:
+            ir, vi: as :meth:`fuse` takes them, a batch of one.
+
+        Raises:
+            MethodError: this method, or this configuration of it, has nothing to tell.
+        """
+        raise MethodError(f"{self.card.name} offers no explanation")
 
 
 def used_precision(card: MethodCard, asked: str) -> Precision:

@@ -12,6 +12,7 @@ from fusion_det.fusion.registry import register_method
 if TYPE_CHECKING:
     import torch
 
+    from fusion_det.fusion.explanation import Explanation
     from fusion_det.fusion.methods.s4fusion.network import S4FusionNet
 
 CARD = MethodCard(
@@ -38,6 +39,7 @@ CARD = MethodCard(
         trained_on=("msrs", "m3fd", "roadscene"),
     ),
     configs=tuple(CONFIGS),
+    explains=True,
     table_vi=81.3,
     order=190,
     notes="The released network and its padding. The released script writes the fused luma alone, as grey images; here it is "
@@ -67,3 +69,8 @@ class S4Fusion(FusionMethod):
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
+
+    def explain(self, ir: torch.Tensor, vi: torch.Tensor) -> Explanation:
+        from fusion_det.fusion.methods.s4fusion.explain import explain
+
+        return explain(self.network, self.config, ir, vi)
