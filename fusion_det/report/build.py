@@ -15,12 +15,12 @@ from fusion_det.pipeline.results import ExperimentResults
 from fusion_det.progress import NoProgress, Progress
 from fusion_det.report.breakdowns import BREAKDOWNS, breakdown_rows, breakdown_table
 from fusion_det.report.breakdowns import TIDY_COLUMNS as BREAKDOWN_COLUMNS
-from fusion_det.report.charts import grid
 from fusion_det.report.figures import Figures, make_figures
 from fusion_det.report.overlays import IOU_TEXT, Drawn, contact_sheet, draw_scene, images_present
 from fusion_det.report.page import PagePanel, PageScene, render_page
 from fusion_det.report.scenes import TEST, Scene, choose_scenes, confidence_threshold
 from fusion_det.report.summary import Summary, short_stamp, summarise
+from fusion_det.report.svg import grid
 from fusion_det.report.table_vi import TIDY_COLUMNS, json_document, table_vi, tidy_rows
 from fusion_det.report.tables import Table, to_csv, to_latex, to_markdown
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_det.pipeline.results import ExperimentResults
-from fusion_det.report.charts import Chart, interval_chart, mean_curve, pr_chart, training_chart
+from fusion_det.report.charts import interval_chart, mean_curve, pr_chart, training_chart
 from fusion_det.report.palette import looks
 from fusion_det.report.summary import MethodSummary, Summary, short_stamp, shows_paper_figures
+from fusion_det.report.svg import Chart
 
 Curve = list[tuple[float, float]]
 

@@ -54,11 +54,22 @@ def duration(seconds: float | None) -> str:
 
 
 def marks(values: Sequence[float | None], decimals: int = 1) -> list[Mark]:
-    """Which of these are best and second best *as printed*: figures that print alike are marked alike."""
-    printed = [None if v is None else round(100 * v, decimals) for v in values]
-    levels = sorted({v for v in printed if v is not None}, reverse=True)
+    """Which of these fractions are best and second best *as printed* in percent: what prints alike is marked alike."""
+    return marks_of_printed([None if v is None else round(100 * v, decimals) for v in values])
+
+
+def marks_of_printed(printed: Sequence[float | None], *, higher_is_better: bool = True) -> list[Mark]:
+    """Which of these figures, rounded as they are printed, are best and second best."""
+    levels = sorted({v for v in printed if v is not None}, reverse=higher_is_better)
     names: dict[float, Mark] = dict(zip(levels[:2], ("best", "second"), strict=False))
     return ["" if v is None else names.get(v, "") for v in printed]
+
+
+def number(value: float | None, decimals: int) -> str:
+    """A figure in its own unit ("8.606"), or an en dash for None."""
+    if value is None:
+        return MISSING
+    return f"{round(value, decimals) + 0.0:.{decimals}f}".replace("-", "−")
 
 
 def join_words(words: Sequence[str]) -> str:
@@ -94,6 +105,10 @@ _LATEX = {
     "“": "``",
     "”": "''",
     "²": r"\textsuperscript{2}",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "ρ": r"$\rho$",
+    "τ": r"$\tau$",
 }
 _LATEX_PATTERN = re.compile("|".join(re.escape(c) for c in _LATEX))
 

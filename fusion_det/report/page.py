@@ -12,13 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fusion_det.pipeline.results import ExperimentResults
-from fusion_det.report.charts import page_css
 from fusion_det.report.drawing import FALSE, HIT, MISS, Style
 from fusion_det.report.figures import Figures
 from fusion_det.report.formatting import MISSING, duration, interval, marks, p_value, percent, points
 from fusion_det.report.headline import headline
 from fusion_det.report.palette import css, looks
 from fusion_det.report.summary import MethodSummary, Summary, short_stamp, shows_paper_figures, stamps
+from fusion_det.report.svg import page_css
 from fusion_det.report.table_vi import (
     detector_text,
     failure_reason,

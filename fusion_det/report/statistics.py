@@ -11,6 +11,8 @@ Two kinds of chance are kept apart, because they answer two questions:
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -92,3 +94,60 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = running
     return adjusted
+
+
+def midranks(values: np.ndarray) -> np.ndarray:
+    """Ranks along the last axis, 1 for the smallest; ties share the mean of their places. (…, n) → (…, n) float64."""
+    below = (values[..., None, :] < values[..., :, None]).sum(axis=-1)
+    equal = (values[..., None, :] == values[..., :, None]).sum(axis=-1)
+    return np.asarray(below + (equal + 1) / 2, dtype=np.float64)
+
+
+def spearman(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Spearman's (1904) rank correlation along the last axis, ties by mid-ranks; NaN where one side is constant."""
+    a, b = midranks(x), midranks(y)
+    a, b = a - a.mean(axis=-1, keepdims=True), b - b.mean(axis=-1, keepdims=True)
+    product = (a * b).sum(axis=-1)
+    scale = np.sqrt((a * a).sum(axis=-1) * (b * b).sum(axis=-1))
+    return np.divide(product, scale, out=np.full_like(product, np.nan), where=scale > 0)
+
+
+def kendall(x: np.ndarray, y: np.ndarray) -> float:
+    """Kendall's tau-b (1945) of two (n,) arrays; NaN where one of them is constant."""
+    i, j = np.triu_indices(len(x), 1)
+    a, b = np.sign(x[i] - x[j]), np.sign(y[i] - y[j])
+    scale = np.sqrt(float((a != 0).sum()) * float((b != 0).sum()))
+    return float((a * b).sum() / scale) if scale else float("nan")
+
+
+EXACT_PERMUTATIONS = 8
+"""Up to so many values every order is tried; above, :data:`RANDOM_PERMUTATIONS` random ones."""
+RANDOM_PERMUTATIONS = 20_000
+
+
+def permutation_p(x: np.ndarray, y: np.ndarray) -> float:
+    """Two-sided p of Spearman's rank correlation of two (n,) arrays, were all orders of ``y`` equally likely.
+
+    Exact for n of at most :data:`EXACT_PERMUTATIONS`; else from random orders, with one added to count and number
+    (Davison & Hinkley 1997, eq. 4.11). 1 where the correlation is undefined.
+    """
+    observed = spearman(x, y)
+    if not np.isfinite(observed):
+        return 1.0
+    n = len(x)
+    exact = n <= EXACT_PERMUTATIONS
+    if exact:
+        orders = np.array(list(itertools.permutations(range(n))))
+    else:
+        generator = np.random.Generator(np.random.PCG64(0))
+        orders = generator.random((RANDOM_PERMUTATIONS, n)).argsort(axis=1)
+    a, b = midranks(x), midranks(y)
+    a, b = a - a.mean(), b - b.mean()
+    drawn = b[orders] @ a / np.sqrt((a @ a) * (b @ b))
+    extreme = int((np.abs(drawn) >= abs(float(observed)) - 1e-9).sum())
+    return extreme / len(orders) if exact else (extreme + 1) / (len(orders) + 1)
+
+
+def smallest_permutation_p(n: int) -> float:
+    """The least p that :func:`permutation_p` can give for n different values: that of two identical orders."""
+    return min(1.0, 2 / math.factorial(n)) if n <= EXACT_PERMUTATIONS else 1 / (RANDOM_PERMUTATIONS + 1)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from fusion_det.pipeline.quality_results import QualitySet
 from fusion_det.pipeline.results import ExperimentResults, MethodInfo, MethodRun
 from fusion_det.report.statistics import (
     ALPHA,
@@ -174,7 +175,7 @@ def resampling(runs: Sequence[MethodRun]) -> set[tuple[object, ...]]:
     return {tuple(b.get(key) for key in ("seed", "unit", "groups")) for b in drawn}
 
 
-def stamps(results: ExperimentResults) -> tuple[str, ...]:
+def stamps(results: ExperimentResults | QualitySet) -> tuple[str, ...]:
     """What must stand on every table, figure and page so that it never passes for the real table."""
     out = []
     if results.dataset.synthetic:
@@ -184,7 +185,7 @@ def stamps(results: ExperimentResults) -> tuple[str, ...]:
     return tuple(out)
 
 
-def short_stamp(results: ExperimentResults) -> str:
+def short_stamp(results: ExperimentResults | QualitySet) -> str:
     """The stamps in a word or two ("DEMO · LIMIT 50"), or ""."""
     return " · ".join(text.split(":")[0] for text in stamps(results))
 
