@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import platform
 from collections.abc import Iterator
+from pathlib import Path
 
 # The parameters of glibc's mallopt(3), and where its own adjustment of them ends, which naming any value stops.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
@@ -40,3 +42,16 @@ def freed_memory_kept() -> Iterator[None]:
         library.mallopt(_MMAP_THRESHOLD, _USUAL_MMAP)
         library.mallopt(_TRIM_THRESHOLD, _USUAL_TRIM)
         library.malloc_trim(0)
+
+
+def device_name(device: str) -> str:
+    """What a device is called by its maker: "NVIDIA H100 …" for "cuda", the processor's name for "cpu"."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
