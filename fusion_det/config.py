@@ -213,17 +213,30 @@ def load_experiment(name_or_file: str | Path) -> Experiment:
     if path.suffix not in (".yaml", ".yml"):
         path = experiments_dir() / f"{name_or_file}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in experiments_dir().glob("*.yaml")))
+        known = ", ".join(experiment_names())
         raise ConfigError(
             f"no experiment {str(name_or_file)!r} ({path} does not exist). Known: {known}; or give a .yaml file"
         )
+    tree = read_settings(path)
+    if (command := tree.get("command", "run")) != "run":
+        raise ConfigError(f"{path} is not for run, but for fusion-det {command}: use fusion-det {command} -e {path}")
+    return _checked({"name": path.stem, **tree}, origin=str(path))
+
+
+def experiment_names() -> list[str]:
+    """The experiments in ``pipelines/``; files there that are for another command than run say so, and are left out."""
+    return [p.stem for p in sorted(experiments_dir().glob("*.yaml")) if "command" not in read_settings(p)]
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a YAML file, unchecked. ConfigError for malformed YAML, or anything but a mapping."""
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(tree, dict):
         raise ConfigError(f"{path}: an experiment is a mapping of settings, found {type(tree).__name__}")
-    return _checked({"name": path.stem, **tree}, origin=str(path))
+    return tree
 
 
 def _checked(tree: dict[str, Any], origin: str) -> Experiment:

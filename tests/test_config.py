@@ -6,14 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from fusion_det.config import experiments_dir, load_experiment
+from fusion_det.config import experiment_names, experiments_dir, load_experiment
 from fusion_det.errors import ConfigError
 
 
-@pytest.mark.parametrize("file", sorted(experiments_dir().glob("*.yaml")), ids=lambda f: f.stem)
-def test_every_shipped_experiment_is_valid(file: Path) -> None:
-    assert load_experiment(file).name == file.stem
-    assert load_experiment(file.stem) == load_experiment(file)
+@pytest.mark.parametrize("name", experiment_names())
+def test_every_shipped_experiment_is_valid(name: str) -> None:
+    file = experiments_dir() / f"{name}.yaml"
+    assert load_experiment(file).name == name
+    assert load_experiment(name) == load_experiment(file)
+
+
+def test_settings_of_another_command_are_no_experiment() -> None:
+    assert "efficiency" not in experiment_names()
+    with pytest.raises(ConfigError, match="use fusion-det efficiency -e"):
+        load_experiment("efficiency")
 
 
 def test_table_vi_is_the_papers_protocol() -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from fusion_det.config import experiments_dir
+from fusion_det.config import experiments_dir, read_settings
 from fusion_det.errors import ConfigError
 from fusion_det.fusion.method import Precision
 
@@ -22,6 +21,8 @@ class EfficiencySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    command: Literal["efficiency"] = "efficiency"
+    """Whose settings a file holds, so that ``fusion_det.run`` can tell them from an experiment of its own."""
     title: str = ""
     methods: tuple[str, ...] = Field(default=("all",), min_length=1)
     """Registered names, globs and "all"."""
@@ -75,12 +76,7 @@ def load_settings(name_or_file: str | Path) -> EfficiencySettings:
         path = experiments_dir() / f"{name_or_file}.yaml"
     if not path.is_file():
         raise ConfigError(f"-e {name_or_file}: {path} does not exist; leave it out for pipelines/efficiency.yaml")
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(tree, dict):
-        raise ConfigError(f"{path}: settings are a mapping, found {type(tree).__name__}")
+    tree = read_settings(path)
     return _checked(tree, str(path))
 
 
