@@ -72,7 +72,8 @@ def run(
     """Fuse a dataset with every method, train a detector on each, and leave the mAP@50 table and a report.
 
     Work is cached below --runs: running the same command again does only what is missing or changed, and continues what
-    was killed. The exit code is 1 if any row of the table has no figure.
+    was killed. The exit code is 1 if any row of the table has no figure, methods without weights that were not named but are
+    among "all" left aside.
     """
     from fusion_det.cli.console import INTERRUPTED, RunDisplay, console
     from fusion_det.fusion import load_method_modules
@@ -108,6 +109,10 @@ def run(
         console(stderr=True).print("stopped; what is finished is kept, run the same command again to continue")
         raise typer.Exit(INTERRUPTED) from None
     _print_table(finished.results)
+    for method, why in finished.waiting.items():
+        console(stderr=True).print(
+            f"[yellow]no figure for[/] {method}: {why} (fusion-det methods says more)", soft_wrap=True
+        )
     for failure in finished.failures:
         console(stderr=True).print(f"[red]no figure for[/] {failure}", soft_wrap=True)
     _print_end(finished)

@@ -66,7 +66,9 @@ class Finished:
     ran: int
     """Stages that had to run; 0 when everything was there."""
     failures: tuple[str, ...]
-    """"METHOD seed N: reason", one for every row without a figure."""
+    """"METHOD seed N: reason", one for every row without a figure, those of ``waiting`` left out."""
+    waiting: Mapping[str, str]
+    """Method → why it has no weights, for those that nobody named: one of "all" that is not ready is no failure."""
 
 
 def default_experiment(data: str | None) -> str:
@@ -147,9 +149,19 @@ def run_experiment(
     else:
         results = ExperimentResults.load(file)
     page = write_report(results, places.report(results.experiment), display.bar("report") if display else None)
-    failures = tuple(f"{r.method} seed {r.seed}: {r.reason}" for r in results.runs if r.status == "failed")
+    waiting = {name: why for name, why in plan.unready.items() if not _asked_for(name, plan.experiment)}
+    failures = tuple(
+        f"{r.method} seed {r.seed}: {r.reason}"
+        for r in results.runs
+        if r.status == "failed" and r.method not in waiting
+    )
     ran = sum(o.state == "done" for o in outcomes.values())
-    return Finished(results, file, page, ran, failures)
+    return Finished(results, file, page, ran, failures, waiting)
+
+
+def _asked_for(method: str, experiment: Experiment) -> bool:
+    """Whether a method was named, rather than being one of "all"."""
+    return method in {part.strip() for item in experiment.methods for part in item.split(",")}
 
 
 def write_report(
