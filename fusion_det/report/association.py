@@ -66,14 +66,14 @@ class Associations:
     replicates: int
 
     @property
-    def least_p(self) -> float:
-        """The smallest adjusted p that a metric could have had with so many methods."""
-        return min(1.0, smallest_permutation_p(self.methods) * len(self.items))
+    def smallest_p(self) -> float:
+        """The smallest p, before adjustment, that a metric could have had with so many methods."""
+        return smallest_permutation_p(self.methods)
 
     @property
     def too_few(self) -> bool:
-        """Whether no correlation, however perfect, could be told from chance."""
-        return self.least_p >= ALPHA
+        """Whether no single correlation, however perfect, could be told from chance."""
+        return self.smallest_p * len(self.items) >= ALPHA
 
 
 Pair = tuple[MethodSummary, MethodQuality]
@@ -112,8 +112,9 @@ def answer(found: Associations | None) -> str:
     n = found.methods
     if found.too_few:
         return (
-            f"With {n} fusions this cannot be answered: even a metric that ranked them exactly as mAP@50 does would have an "
-            f"adjusted p of {p_value(found.least_p)}. The correlations below describe these methods and no others."
+            f"With {n} fusions this cannot be answered: even a metric that ranked them exactly as mAP@50 does would have p = "
+            f"{p_value(found.smallest_p)} before correction for {len(found.items)} metrics. The correlations below describe "
+            "these methods and no others."
         )
     shown = [a for a in found.items if a.shown]
     if not shown:
@@ -161,7 +162,8 @@ def association_table(found: Associations, quality: QualitySummary, setting: Set
     ]
     if found.too_few:
         notes.append(
-            f"Too few methods to conclude: the smallest adjusted p possible with {found.methods} is {p_value(found.least_p)}."
+            f"Too few methods to conclude: the smallest p possible with {found.methods} is {p_value(found.smallest_p)}, before "
+            f"correction for {len(found.items)} metrics."
         )
     return Table(
         slug=f"{setting.slug}_and_map",

@@ -18,11 +18,12 @@ from fusion_det.report.breakdowns import TIDY_COLUMNS as BREAKDOWN_COLUMNS
 from fusion_det.report.figures import Figures, make_figures
 from fusion_det.report.overlays import IOU_TEXT, Drawn, contact_sheet, draw_scene, images_present
 from fusion_det.report.page import PagePanel, PageScene, render_page
+from fusion_det.report.quality_view import of_experiment, write_association, write_quality, write_table
 from fusion_det.report.scenes import TEST, Scene, choose_scenes, confidence_threshold
 from fusion_det.report.summary import Summary, short_stamp, summarise
 from fusion_det.report.svg import grid
 from fusion_det.report.table_vi import TIDY_COLUMNS, json_document, table_vi, tidy_rows
-from fusion_det.report.tables import Table, to_csv, to_latex, to_markdown
+from fusion_det.report.tables import Table, to_csv
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,9 @@ class _Written:
 def build_report(results: ExperimentResults, out: Path, progress: Progress | None = None) -> Path:
     """Write the report of an experiment below ``out`` and return the path of its ``index.html``.
 
-    Writes ``table_vi``, ``per_class``, ``per_condition``, ``per_size`` (md, csv, tex; the first also json),
-    ``figures/*.svg``, ``overlays/STEM/METHOD.webp``, ``overlays/STEM.jpg`` and the page, each file atomically. The same
-    results give the same bytes. Pictures that are no longer in the store are left out, and the page says so.
+    Writes ``table_vi``, ``per_class``, ``per_condition``, ``per_size`` (md, csv, tex; the first also json), ``quality*`` where
+    quality was measured, ``figures/*.svg``, ``overlays/STEM/METHOD.webp``, ``overlays/STEM.jpg`` and the page, each file
+    atomically. The same results give the same bytes. Pictures that are no longer in the store are left out, and the page says so.
     """
     progress = progress or NoProgress()
     summary = summarise(results)
@@ -52,35 +53,34 @@ def build_report(results: ExperimentResults, out: Path, progress: Progress | Non
     main = table_vi(results, summary)
     breakdowns = _write_tables(results, summary, main, out)
     progress.advance(note="tables")
+    quality = of_experiment(results, summary)
+    if quality is not None:
+        write_quality(quality[0], out)
+        write_association(quality[1], quality[0], out)
     figures = make_figures(results, summary)
     _write_figures(figures, summary, out / "figures")
     progress.advance(note="figures")
     written = _write_overlays(results, choice.scenes, out / "overlays", progress)
     notes = [note for note in (choice.note, written.note) if note]
     index = out / "index.html"
-    write_text(index, render_page(results, summary, main, breakdowns, figures, written.scenes, notes))
+    write_text(index, render_page(results, summary, main, breakdowns, figures, written.scenes, notes, quality))
     progress.advance(note="page")
     progress.finish(str(index))
     return index
 
 
 def _write_tables(results: ExperimentResults, summary: Summary, main: Table, out: Path) -> list[Table]:
-    _write_table(main, out)
+    write_table(main, out)
     write_text(out / "table_vi.csv", to_csv(tidy_rows(results, summary), TIDY_COLUMNS))
     write_json(out / "table_vi.json", json_document(results, summary))
     tables = []
     for breakdown in BREAKDOWNS:
         table = breakdown_table(results, summary, breakdown)
         if table is not None:
-            _write_table(table, out)
+            write_table(table, out)
             write_text(out / f"{breakdown.slug}.csv", to_csv(breakdown_rows(results, breakdown), BREAKDOWN_COLUMNS))
             tables.append(table)
     return tables
-
-
-def _write_table(table: Table, out: Path) -> None:
-    write_text(out / f"{table.slug}.md", to_markdown(table))
-    write_text(out / f"{table.slug}.tex", to_latex(table))
 
 
 def _write_figures(figures: Figures, summary: Summary, out: Path) -> None:

@@ -17,6 +17,7 @@ from fusion_det.report.figures import Figures
 from fusion_det.report.formatting import MISSING, duration, interval, marks, p_value, percent, points
 from fusion_det.report.headline import headline
 from fusion_det.report.palette import css, looks
+from fusion_det.report.quality_view import AssociationView, QualityView
 from fusion_det.report.summary import MethodSummary, Summary, short_stamp, shows_paper_figures, stamps
 from fusion_det.report.svg import page_css
 from fusion_det.report.table_vi import (
@@ -74,6 +75,7 @@ def render_page(
     figures: Figures,
     scenes: Sequence[PageScene],
     overlay_notes: Sequence[str] = (),
+    quality: tuple[QualityView, AssociationView] | None = None,
 ) -> str:
     """The text of ``index.html``."""
     return fill_template(
@@ -91,7 +93,12 @@ def render_page(
         figures=figures,
         scenes=scenes,
         overlay_notes=overlay_notes,
-        series=[(i, m.info.label, m.is_control) for i, m in enumerate(summary.methods) if m.ok],
+        series=series_legend(summary.methods, [m.info.name for m in summary.methods if m.ok]),
+        quality=quality[0] if quality else None,
+        prediction=quality[1] if quality else None,
+        fusions=series_legend(
+            summary.methods, [m.method.info.name for m in quality[0].summary.fusions] if quality else []
+        ),
         series_of={m.info.label: i for i, m in enumerate(summary.methods)},
         failures=[(m.info.label, failure_reason(m)) for m in summary.failures],
         cards=[_card(m) for m in summary.methods],
@@ -100,8 +107,7 @@ def render_page(
         times=[(name, duration(_seconds(s))) for name, s in _mapping(results.provenance.get("seconds")).items()],
         leakage=leakage_text(results),
         split_note=results.split.note,
-        dashes=[look.dash for look in looks(summary.methods)],
-        legend=[_legend(style) for style in (HIT, FALSE, MISS)],
+        box_styles=[_legend(style) for style in (HIT, FALSE, MISS)],
         detector=detector_text(results),
     )
 
@@ -132,6 +138,12 @@ def fill_template(name: str, series: Sequence[MethodSummary], /, **context: Any)
         svg=lambda chart: Markup(chart.inline()),
         **context,
     )
+
+
+def series_legend(methods: Sequence[MethodSummary], shown: Sequence[str]) -> list[tuple[int, str, str]]:
+    """(number of the series, label, dash) of the methods of these names."""
+    found = enumerate(zip(methods, looks(methods), strict=True))
+    return [(i, m.info.label, look.dash) for i, (m, look) in found if m.info.name in shown]
 
 
 def methods_table(results: ExperimentResults, summary: Summary) -> Table:

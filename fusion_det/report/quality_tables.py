@@ -32,16 +32,16 @@ class Setting:
 
 def quality_table(summary: QualitySummary, setting: Setting) -> Table:
     """Methods as rows, metrics as columns: mean ± standard deviation over images; best bold, second best underlined."""
-    columns = [_column(summary, metric) for metric in summary.metrics]
     mean_ranks = [m.mean_rank for m in summary.methods]
     placed = [None if r is None else round(r, 2) for r in mean_ranks]
     marks = marks_of_printed(placed, higher_is_better=False)
-    columns.append([Cell(number(r, 2), mark, r) for r, mark in zip(mean_ranks, marks, strict=True)])
+    columns = [[Cell(number(r, 2), mark, r) for r, mark in zip(mean_ranks, marks, strict=True)]]
+    columns += [_column(summary, metric) for metric in summary.metrics]
     return Table(
         slug=setting.slug,
         caption=f"Quality of the fused images of {setting.dataset}, profile “{summary.rows.profile}”: "
         "mean ± standard deviation over images.",
-        head=("Method", *(f"{m.name} {m.arrow}" for m in summary.metrics), "mean rank ↓"),
+        head=("Method", "mean rank ↓", *(f"{m.name} {m.arrow}" for m in summary.metrics)),
         rows=tuple(_rows(summary, columns)),
         notes=tuple(quality_notes(summary)),
         stamps=setting.stamps,
@@ -56,12 +56,12 @@ def rank_table(summary: QualitySummary, setting: Setting) -> Table:
         method = summary.methods[i]
         cells = [_rank_cell(method.rank.get(metric.name)) for metric in summary.metrics]
         mean = Cell(number(method.mean_rank, 2), value=method.mean_rank)
-        rows.append((Cell(flagged(method.method, method.method.info.label)), *cells, mean))
+        rows.append((Cell(flagged(method.method, method.method.info.label)), mean, *cells))
     return Table(
         slug=f"{setting.slug}_ranks",
         caption=f"Ranks of {len(fusions)} fusions on {setting.dataset} by each metric, profile “{summary.rows.profile}”; "
         "1 is best.",
-        head=("Method", *(m.name for m in summary.metrics), "mean rank"),
+        head=("Method", "mean rank", *(m.name for m in summary.metrics)),
         rows=tuple(rows),
         notes=("Figures that print alike share the mean of their ranks. The mean rank weighs all metrics alike.",),
         stamps=setting.stamps,
@@ -80,10 +80,11 @@ def quality_notes(summary: QualitySummary) -> list[str]:
         f"Measured on {rows.images or f'{len(summary.stems)} images'}: {measured}, saved {SAVED_AS[rows.saving]}, read back. "
         f"Conventions: profile “{rows.profile}”; figures of another profile are not comparable.",
     ]
-    if any(m.method.is_control for m in summary.methods):
+    if controls := [m.method.info.label for m in summary.methods if m.method.is_control]:
+        verb = "are no fusions and are" if len(controls) > 1 else "is no fusion and is"
         notes.append(
-            "Infrared and Visible alone are no fusions and are not ranked: an image equal to one source is praised by metrics "
-            "that count what is kept of it."
+            f"{join_words(controls)} alone {verb} not ranked: an image equal to one source is praised by metrics that count "
+            "what is kept of it."
         )
     notes.append("Best bold, second best underlined among the fusions, as printed. " + _directions(summary.metrics))
     total = len(summary.stems)
@@ -93,7 +94,7 @@ def quality_notes(summary: QualitySummary) -> list[str]:
             f"Not every image could be measured by {join_words(short)}: too small for the metric, or without a finite value."
         )
     notes += [f"{name}: n/a. {why}" for name, why in summary.unavailable.items()]
-    notes += [f"{m.method.info.label}: no figures. {m.reason}" for m in summary.methods if m.reason]
+    notes += [f"{m.method.info.label}: no figures; {m.reason}" for m in summary.methods if m.reason]
     return notes
 
 
