@@ -112,11 +112,11 @@ def explain(
         typer.Option(metavar="MODULE", help="Python module or .py file with more methods (repeatable)."),
     ] = None,
 ) -> None:
-    """Look into a method: its step sizes Δ by layer and modality, averaged over pairs, and its features before and after the
-    modalities interact.
+    """Look into a method: step sizes Δ by layer and modality, and features before and after the modalities interact.
 
-    Writes step_sizes (md, csv, json), step_sizes_by_pair.csv, and for each pair features/STEM: features.npz, a panel for
-    each layer (layer2.png is the paper's Fig. 14), and each map as a picture of its own.
+    Writes step_sizes (md, csv, json): averages over the pairs, as Table VIII of the S4Fusion paper; and those of every pair.
+
+    Writes for each pair features/STEM: arrays, a panel for each layer (layer2.png is the paper's Fig. 14), single maps.
     """
     from fusion_det.fusion import (
         FusionMethod,
@@ -130,9 +130,8 @@ def explain(
 
     load_method_modules(method_module or [])
     spec = _only_method(method)
-    file: Path | Literal["auto"] = parse_weights([weights] if weights else [], [spec.name], spec.name).get(
-        spec.name, "auto"
-    )
+    files = parse_weights([weights] if weights else [], [spec.name], spec.name)
+    file: Path | Literal["auto"] = files.get(spec.name, "auto")
     variant = parse_configs([config] if config else [], [spec.name], spec.name).get(spec.name)
     _check_out(out)
     options = ExplainOptions(resolve_device(device), stage, features, scale)
