@@ -16,7 +16,7 @@ from fusion_det.errors import FusionDetError
 def _app() -> Any:
     import typer
 
-    from fusion_det.cli import data, doctor, efficiency, explain, fuse, methods, report, run, splits, status
+    from fusion_det.cli import data, doctor, efficiency, explain, fuse, methods, quality, report, run, splits, status
 
     app = typer.Typer(
         name="fusion-det",
@@ -34,6 +34,7 @@ def _app() -> Any:
     app.command("fuse")(fuse.fuse)
     app.command("explain")(explain.explain)
     app.command("efficiency")(efficiency.efficiency)
+    app.command("quality")(quality.quality)
     app.command("report")(report.report)
     app.command("status")(status.status)
     app.command("doctor")(doctor.doctor)

@@ -26,6 +26,7 @@ from fusion_det.fusion import expand_methods, resolve_device
 from fusion_det.machine import available_cores
 from fusion_det.pipeline.engine import Display, make_slots, run_plan
 from fusion_det.pipeline.plan import Plan, PlannedStage, build_plan, check_disk, collect_results, survey
+from fusion_det.pipeline.quality_results import QualityResults
 from fusion_det.pipeline.results import ExperimentResults
 from fusion_det.pipeline.stage import Outcome, Slot
 from fusion_det.pipeline.store import Store, read_manifest
@@ -138,7 +139,7 @@ def run_experiment(
     check_disk(planned, places.store.root)
     slots: tuple[Slot, ...] = ()
     if len(found) < len(planned):
-        slots = make_slots(device, jobs, available_cores(), _cuda_devices)
+        slots = make_slots(device, jobs, available_cores(), cuda_devices)
         for name in {slot.device for slot in slots}:
             resolve_device(name)  # one that is not there is told now, not by every stage
     outcomes = run_plan(plan.stages, places.store, slots, display, found=found)
@@ -165,7 +166,7 @@ def _asked_for(method: str, experiment: Experiment) -> bool:
 
 
 def write_report(
-    results: ExperimentResults, out: Path, progress: Progress | None = None, *, force: bool = False
+    results: ExperimentResults | QualityResults, out: Path, progress: Progress | None = None, *, force: bool = False
 ) -> Path:
     """Build the report, unless the one there was made from the same results by the same code."""
     package = Path(__file__).resolve().parents[1] / "report"
@@ -182,9 +183,12 @@ def write_report(
                 return page
         except json.JSONDecodeError:
             logger.debug("%s is damaged; the report is built again", mark_file)
-    from fusion_det.report import build_report
+    from fusion_det.report import build_quality_report, build_report
 
-    page = build_report(results, out, progress or NoProgress())
+    if isinstance(results, QualityResults):
+        page = build_quality_report(results, out, progress or NoProgress())
+    else:
+        page = build_report(results, out, progress or NoProgress())
     write_json(mark_file, mark)
     return page
 
@@ -251,7 +255,8 @@ def _provenance(plan: Plan, outcomes: Mapping[str, Outcome], slots: Sequence[Slo
     }
 
 
-def _cuda_devices() -> int:
+def cuda_devices() -> int:
+    """How many CUDA devices this machine has; imports torch."""
     import torch
 
     return torch.cuda.device_count()

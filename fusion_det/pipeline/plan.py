@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_det.assessment.measure import Protocol
-from fusion_det.config import Experiment
+from fusion_det.config import Experiment, FusionConfig
 from fusion_det.data import PairDataset, Split, leakage
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_file
@@ -234,11 +234,19 @@ def _quality_rows(plan: Plan, outcomes: Mapping[str, Outcome]) -> QualityRows:
 
 
 def _method_info(plan: Plan, spec: MethodSpec, outcomes: Mapping[str, Outcome]) -> MethodInfo:
-    card = get_card(spec)
     fused = next((outcomes[r.fuse.digest].folder for r in plan.rows if r.method == spec.name), None)
+    images = fused / "images" if fused else None
+    return method_info(spec, plan.dataset, plan.experiment.fusion, fused, images)
+
+
+def method_info(
+    spec: MethodSpec, dataset: PairDataset, fusion: FusionConfig, fused: Path | None, images: Path | None
+) -> MethodInfo:
+    """What results say of a method. fused: its finished ``fuse`` stage, images: the folder of its images, where there is one."""
+    card = get_card(spec)
     facts = (read_manifest(fused) or {}).get("facts", {}) if fused else {}
     trained_on = card.weights.trained_on if card.weights else ()
-    _, weights = weights_status(spec, plan.experiment.fusion.weights.get(spec.name, "auto"))
+    _, weights = weights_status(spec, fusion.weights.get(spec.name, "auto"))
     return MethodInfo(
         name=spec.name,
         label=card.label,
@@ -251,12 +259,12 @@ def _method_info(plan: Plan, spec: MethodSpec, outcomes: Mapping[str, Outcome]) 
         color=card.fuses,
         weights=weights,
         trained_on=trained_on,
-        contaminated=plan.dataset.family in trained_on,
+        contaminated=dataset.family in trained_on,
         table_vi=card.table_vi,
         order=card.order,
         notes=card.notes,
         seconds_per_pair=facts.get("seconds_per_pair"),
-        images=fused / "images" if fused else None,
+        images=images,
     )
 
 

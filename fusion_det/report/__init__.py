@@ -2,5 +2,6 @@
 
 from fusion_det.report.build import build_report
 from fusion_det.report.compare import compare_reports
+from fusion_det.report.quality_report import build_quality_report
 
-__all__ = ["build_report", "compare_reports"]
+__all__ = ["build_quality_report", "build_report", "compare_reports"]

@@ -103,7 +103,7 @@ def render_page(
         failures=[(m.info.label, failure_reason(m)) for m in summary.failures],
         cards=[_card(m) for m in summary.methods],
         facts=provenance(results),
-        versions=_flat(results.provenance.get("versions", {})),
+        versions=flat_facts(results.provenance.get("versions", {})),
         times=[(name, duration(_seconds(s))) for name, s in _mapping(results.provenance.get("seconds")).items()],
         leakage=leakage_text(results),
         split_note=results.split.note,
@@ -226,12 +226,12 @@ def provenance(results: ExperimentResults) -> list[Fact]:
         Fact("Data digest", d.content_digest, code=True),
         Fact("Split", f"{s.name}, seed {MISSING if s.seed is None else s.seed}: {counts}"),
         Fact("Split digest", s.digest, code=True),
-        Fact("Seeds", "; ".join(f"{k} {v}" for k, v in _flat(p.get("seeds", {}))) or MISSING),
+        Fact("Seeds", "; ".join(f"{k} {v}" for k, v in flat_facts(p.get("seeds", {}))) or MISSING),
         Fact("Detector", detector_text(results)),
-        Fact("Detector settings", ", ".join(f"{k} {v}" for k, v in _flat(results.detector))),
+        Fact("Detector settings", ", ".join(f"{k} {v}" for k, v in flat_facts(results.detector))),
     ]
     known = {"command", "commit", "started", "finished", "hostname", "device", "seeds", "versions", "seconds"}
-    facts += [Fact(k.capitalize(), str(v)) for k, v in _flat({k: v for k, v in p.items() if k not in known})]
+    facts += [Fact(k.capitalize(), str(v)) for k, v in flat_facts({k: v for k, v in p.items() if k not in known})]
     return facts
 
 
@@ -258,13 +258,13 @@ def _legend(style: Style) -> dict[str, str]:
     }
 
 
-def _flat(value: object, prefix: str = "") -> list[tuple[str, str]]:
+def flat_facts(value: object, prefix: str = "") -> list[tuple[str, str]]:
     """Nested mappings as (dotted name, text)."""
     out = []
     for key, item in _mapping(value).items():
         name = f"{prefix}{key}"
         if isinstance(item, Mapping):
-            out += _flat(item, f"{name}.")
+            out += flat_facts(item, f"{name}.")
         else:
             shown = ", ".join(map(str, item)) if isinstance(item, list | tuple) else str(item)
             out.append((name, shown))

@@ -1,0 +1,79 @@
+"""What ``fusion-det quality`` measures, as data: ``pipelines/quality.yaml`` is an instance."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fusion_det.config import DataConfig, FusionConfig, QualityConfig, experiments_dir, read_settings
+from fusion_det.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class MeasuredSet(_Section):
+    """Pairs to measure on."""
+
+    data: DataConfig
+    ids: tuple[str, ...] = ()
+    """Only these pairs, by stem; empty: all. Those that the dataset does not have are named in the report."""
+    synonyms: dict[str, str] = Field(default_factory=dict)
+    """Beginning of an id → beginning of the stem to look for where there is no such stem."""
+    paper_table: Literal["I", "II", "III", "IV"] | None = None
+    """Set the rows of this table of the S4Fusion paper beside ours."""
+
+
+class QualitySettings(_Section):
+    """Every setting and its default."""
+
+    command: Literal["quality"] = "quality"
+    """Whose settings a file holds, so that ``fusion_det.run`` can tell them from an experiment of its own."""
+    name: str = Field(default="quality", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    title: str = ""
+    sets: tuple[MeasuredSet, ...] = ()
+    methods: tuple[str, ...] = ("all",)
+    """Registered names, globs, "all", and ``NAME=FOLDER`` for somebody's fused images (measured where they lie)."""
+    fusion: FusionConfig = FusionConfig(color="gray")
+    """Grey by default: it is what the metrics look at, and no rounding of colours comes between."""
+    quality: QualityConfig = QualityConfig()
+    as_published: bool = False
+    """Also measure images saved as the paper's were, for the comparison with its rows and for nothing else."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> QualitySettings:
+        if not self.methods:
+            raise ValueError("methods: needs at least one name")
+        return self
+
+    def with_changes(self, changes: dict[str, Any]) -> QualitySettings:
+        """A copy with settings replaced, checked like a file. ConfigError for an impossible value."""
+        return _checked({**self.model_dump(), **changes}, "the options given")
+
+
+def load_settings(name_or_file: str | Path) -> QualitySettings:
+    """Read the settings of a name in ``pipelines/`` or of a YAML file.
+
+    Raises:
+        ConfigError: no such file, malformed YAML, or a setting that makes no sense.
+    """
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml"):
+        path = experiments_dir() / f"{name_or_file}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"-e {name_or_file}: {path} does not exist; -e quality is pipelines/quality.yaml")
+    tree = read_settings(path)
+    if (command := tree.get("command", "run")) != "quality":
+        raise ConfigError(f"{path} is not for quality, but for fusion-det {command}")
+    return _checked({"name": path.stem, **tree}, str(path))
+
+
+def _checked(tree: dict[str, Any], origin: str) -> QualitySettings:
+    try:
+        return QualitySettings.model_validate(tree)
+    except ValidationError as error:
+        lines = [f"  - {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("\n".join([f"{origin}: not valid for fusion-det quality", *lines])) from error

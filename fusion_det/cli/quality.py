@@ -1,0 +1,230 @@
+"""``fusion-det quality``: fused images measured as fusion papers do, in tables, figures and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fusion_det.cli.console import INTERRUPTED, RunDisplay, console
+from fusion_det.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fusion_det.assessment.settings import QualitySettings
+    from fusion_det.pipeline.experiment import Places
+    from fusion_det.pipeline.quality_results import QualityResults
+    from fusion_det.pipeline.quality_run import PlannedSet
+
+_EXAMPLES = """Examples:
+
+  fusion-det quality --ir pairs/ir --vi pairs/vi --fused fused
+
+  fusion-det quality --ir pairs/ir --vi pairs/vi --fused ours=fused/ours --fused theirs=/data/theirs
+
+  fusion-det quality --data m3fd_fusion --methods all --fused ours=/data/ours --metrics SF,AG,VIF,Qabf
+
+  fusion-det quality --data tno --methods all --paper-table III
+
+  fusion-det quality -e quality --as-published          (Tables I to IV of the S4Fusion paper, for the datasets in place)"""
+
+
+def quality(
+    ir: Annotated[Path | None, typer.Option(help="Folder of infrared images.")] = None,
+    vi: Annotated[Path | None, typer.Option(help="Folder of visible images, with the same stems as --ir.")] = None,
+    fused: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]DIR", help="Folder of fused images (8-bit, same stems and sizes); repeat for several."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="Instead of --ir and --vi: a dataset's name or folder.")
+    ] = None,
+    methods: Annotated[
+        list[str] | None,
+        typer.Option("--methods", "-m", help="Fuse with these and measure: names, globs, 'all'; commas or repeated."),
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--experiment", "-e", help="Settings: 'quality' (Tables I to IV) or a YAML file.")
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(help="Names with commas; 'all' is the fourteen that need no network. MUSIQ, TOPIQ too."),
+    ] = None,
+    profile: Annotated[str | None, typer.Option(help="Conventions: paper, cddfuse, zoo or standard.")] = None,
+    paper_table: Annotated[
+        str | None,
+        typer.Option(metavar="I|II|III|IV", help="Set the rows of this table of the S4Fusion paper beside ours."),
+    ] = None,
+    as_published: Annotated[
+        bool | None,
+        typer.Option(
+            "--as-published/--lossless",
+            help="For the comparison with the paper's rows save our images as its were (JPEG 75 on RoadScene). Methods are "
+            "always compared on losslessly saved images.",
+        ),
+    ] = None,
+    color: Annotated[str | None, typer.Option(help="How --methods fuse: gray (what metrics look at) or ycbcr.")] = None,
+    weights: Annotated[
+        list[str] | None, typer.Option("--weights", help="METHOD=FILE: a fusion checkpoint outside its usual place.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs; stamped into every table.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the report: it is written to REPORTS/NAME.")] = None,
+    method_module: Annotated[
+        list[str] | None, typer.Option(help="Python module that registers further methods.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where methods fuse: auto, cpu, mps, cuda:N.")] = "auto",
+    jobs: Annotated[
+        int | None, typer.Option(help="Methods at a time (default 1: each measures with all cores).")
+    ] = None,
+    runs: Annotated[Path, typer.Option(help="Folder of cached work and results.")] = Path("runs"),
+    reports: Annotated[Path, typer.Option(help="Folder of reports.")] = Path("reports"),
+) -> None:
+    """Measure fused images: means, ranks and single values of fourteen metrics, with the worst and best images.
+
+    Every table names its conventions (profile). Work is cached below --runs: the same command again measures only what is
+    missing or changed, and a killed one continues where it was.
+    """
+    from fusion_det.fusion import load_method_modules
+    from fusion_det.pipeline.experiment import Places
+    from fusion_det.pipeline.quality_run import measure_sets
+
+    load_method_modules(method_module or [])
+    direct: dict[str, Any] = {
+        "metrics": None if metrics is None else tuple(part.strip() for part in metrics.split(",") if part.strip()),
+        "profile": profile,
+    }
+    wanted = _wanted_set(ir, vi, data, experiment, paper_table, limit)
+    settings = _settings(experiment, wanted, _methods(methods, fused), direct, color, weights, as_published, name)
+    places = Places(runs, reports)
+    try:
+        with RunDisplay() as display:
+            planned, missing = _plan(settings, ir, vi, limit, places, display)
+            measured = measure_sets(settings, planned, missing, places, device=device, jobs=jobs, display=display)
+    except KeyboardInterrupt:
+        console(stderr=True).print("stopped; what is measured is kept, run the same command again to continue")
+        raise typer.Exit(INTERRUPTED) from None
+    _print_tables(measured.results)
+    for failure in measured.failures:
+        console(stderr=True).print(f"no figures for {failure}", style="red", markup=False, soft_wrap=True)
+    for dataset, why in missing.items():
+        console(stderr=True).print(f"left out: {dataset}: {why}", style="yellow", markup=False, soft_wrap=True)
+    done = f"{measured.ran} stages ran" if measured.ran else "nothing to do, all of it was cached"
+    console().print(f"{done}. Report: {measured.page}", markup=False, soft_wrap=True)
+    if any(not s.quality.values for s in measured.results.sets) or (fused and measured.failures):
+        raise typer.Exit(1)
+
+
+quality.__doc__ = f"{quality.__doc__}\n\n{_EXAMPLES}"
+
+
+def _wanted_set(
+    ir: Path | None,
+    vi: Path | None,
+    data: str | None,
+    experiment: str | None,
+    paper_table: str | None,
+    limit: int | None,
+) -> dict[str, Any] | None:
+    """The one set that the options name, None where the experiment names some (or two folders are given)."""
+    folders = ir is not None or vi is not None
+    if folders and (ir is None or vi is None):
+        raise ConfigError("--ir and --vi go together; or give --data DATASET")
+    if sum((folders, data is not None, experiment is not None)) != 1:
+        raise ConfigError("say what to measure on: --ir DIR and --vi DIR, or --data DATASET, or -e quality")
+    if experiment is not None:
+        if paper_table is not None or limit is not None:
+            raise ConfigError("-e names its sets itself; leave out --paper-table and --limit")
+        return None
+    # For two folders the source is never opened: it stands for what the table is about.
+    return {"data": {"source": data or "folders", "limit": limit}, "paper_table": paper_table}
+
+
+def _methods(methods: list[str] | None, fused: list[str] | None) -> tuple[str, ...] | None:
+    """--methods and --fused as one list; a bare folder is called after itself."""
+    from fusion_det.fusion.spec import is_safe_name
+
+    folders = []
+    for item in fused or []:
+        given, equals, path = item.partition("=")
+        folder = Path(path if equals else item).expanduser()
+        called = given if equals else folder.resolve().name
+        if not folder.is_dir():
+            raise ConfigError(f"--fused {item}: there is no folder {folder}")
+        if not is_safe_name(called):
+            raise ConfigError(f"--fused {item}: {called!r} cannot name a method; write NAME={folder}")
+        if "," in str(folder):
+            raise ConfigError(f"--fused {item}: a path with a comma cannot be told from two; use another, or a link")
+        folders.append(f"{called}={folder}")
+    chosen = (*(methods or ()), *folders)
+    return chosen or None
+
+
+def _settings(
+    experiment: str | None,
+    wanted: dict[str, Any] | None,
+    methods: tuple[str, ...] | None,
+    quality: dict[str, Any],
+    color: str | None,
+    weights: list[str] | None,
+    as_published: bool | None,
+    name: str | None,
+) -> QualitySettings:
+    from fusion_det.assessment.settings import QualitySettings, load_settings
+    from fusion_det.data.locate import normal_name
+    from fusion_det.fusion import list_cards, parse_weights
+
+    base = load_settings(experiment) if experiment is not None else QualitySettings()
+    if methods is None and experiment is None:
+        raise ConfigError(
+            "say what to measure: --fused DIR (or NAME=DIR) for images that are there, --methods NAMES to fuse"
+        )
+    changes: dict[str, Any] = {"methods": methods or base.methods}
+    changes["quality"] = base.quality.model_dump() | {k: v for k, v in quality.items() if v is not None}
+    changes["fusion"] = base.fusion.model_dump() | ({"color": color} if color is not None else {})
+    if weights:
+        changes["fusion"]["weights"] = parse_weights(weights, [card.name for card in list_cards()])
+    if as_published is not None:
+        changes["as_published"] = as_published
+    if wanted is not None:
+        changes["sets"] = (wanted,)
+        source = Path(wanted["data"]["source"])
+        changes["name"] = f"quality-{normal_name(source.resolve().name if source.exists() else source.name)}"
+    if name is not None:
+        changes["name"] = name
+    return base.with_changes(changes)
+
+
+def _plan(
+    settings: QualitySettings, ir: Path | None, vi: Path | None, limit: int | None, places: Places, display: RunDisplay
+) -> tuple[list[PlannedSet], dict[str, str]]:
+    from fusion_det.data import open_folders
+    from fusion_det.fusion import expand_methods
+    from fusion_det.pipeline.quality_run import open_sets, plan_set
+
+    expand_methods(settings.methods)  # a misspelt name is told before a dataset is read
+    bar = display.bar("dataset")
+    if ir is not None and vi is not None:
+        dataset = open_folders(ir, vi, limit=limit, cache_dir=places.runs.resolve() / "cache", progress=bar)
+        opened = [(settings.sets[0], dataset)]
+        missing: dict[str, str] = {}
+    else:
+        opened, missing = open_sets(settings, places, bar)
+    bar.finish()
+    return [plan_set(dataset, wanted, settings) for wanted, dataset in opened], missing
+
+
+def _print_tables(results: QualityResults) -> None:
+    from rich.table import Table as RichTable
+
+    from fusion_det.report.quality_report import printed_tables
+
+    for table in printed_tables(results):
+        shown = RichTable(title=table.caption, title_justify="left")
+        for i, head in enumerate(table.head):
+            shown.add_column(head, justify="right" if i else "left")
+        for row in table.rows:
+            styles = {"best": "[bold]{}[/]", "second": "[underline]{}[/]", "": "{}"}
+            shown.add_row(*(styles[cell.mark].format(cell.text) for cell in row))
+        console().print(shown)
