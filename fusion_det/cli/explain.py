@@ -114,9 +114,7 @@ def explain(
 ) -> None:
     """Look into a method: step sizes Δ by layer and modality, and features before and after the modalities interact.
 
-    Writes step_sizes (md, csv, json): averages over the pairs, as Table VIII of the S4Fusion paper; and those of every pair.
-
-    Writes for each pair features/STEM: arrays, a panel for each layer (layer2.png is the paper's Fig. 14), single maps.
+    Writes step_sizes (averages over the pairs, as Table VIII) and features/STEM (arrays, panels as Fig. 14, single maps).
     """
     from fusion_det.fusion import (
         FusionMethod,
