@@ -104,6 +104,20 @@ def test_a_failing_method_is_a_row_with_its_reason_and_the_others_go_on(
     assert "the third image was too much" in page
 
 
+def test_a_method_without_weights_is_a_row_and_no_failure_unless_it_was_named(
+    place: Place, first: subprocess.CompletedProcess[str]
+) -> None:
+    by_pattern = place.run("-m", "fusion_det.run", *TINY, "--methods", "vi,s4*")
+    assert by_pattern.returncode == 0, by_pattern.stderr
+    by_name = place.run("-m", "fusion_det.run", *TINY, "--methods", "vi,s4fusion")
+    assert by_name.returncode == 1, by_name.stderr
+    for ended in (by_pattern, by_name):
+        assert "weights/s4fusion/model.pkl" in ended.stderr
+    row = next(run for run in place.results()["runs"] if run["method"] == "s4fusion")
+    assert row["status"] == "failed"
+    assert "model.pkl" in row["reason"]
+
+
 def test_the_demo_says_so_everywhere(place: Place, first: subprocess.CompletedProcess[str]) -> None:
     assert "DRAWN BY CODE" in first.stderr
     assert place.results()["dataset"]["synthetic"] is True

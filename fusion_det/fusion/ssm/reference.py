@@ -56,7 +56,7 @@ def _scan(
     delta_bias: torch.Tensor | None,
     delta_softplus: bool,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    batch, channels, length = u.shape
+    batch, channels, _ = u.shape
     groups = B.shape[1]
     if delta_bias is not None:
         delta = delta + delta_bias[:, None]
@@ -67,8 +67,9 @@ def _scan(
     drive = torch.einsum("bdl,bdnl,bdl->bdln", delta, B, u)
     state = u.new_zeros(batch, channels, A.shape[1])
     outputs = []
-    for t in range(length):
-        state = decay[:, :, t] * state + drive[:, :, t]
-        outputs.append(torch.einsum("bdn,bdn->bd", state, C[..., t]))
+    # Taken apart once: indexing step by step would give each step a gradient as large as the whole.
+    for decay_t, drive_t, C_t in zip(decay.unbind(2), drive.unbind(2), C.unbind(3), strict=True):
+        state = decay_t * state + drive_t
+        outputs.append(torch.einsum("bdn,bdn->bd", state, C_t))
     y = torch.stack(outputs, dim=-1)
     return (y if D is None else y + D[:, None] * u), state
