@@ -43,7 +43,10 @@ def step_table(averages: Sequence[StepAverage], stage: Stage, label: str, datase
     if any(not a.what.used for a in rows.values()):
         notes.append("“unused”: the fused image does not depend on this layer.")
     if published:
-        notes.append("paper: the published averages; on which images they were taken is not published.")
+        notes.append(
+            "paper: the published averages. Of which images and of which stage they are is not published; averages below zero "
+            "cannot be of the step itself."
+        )
     of = f"{pairs} pairs" if pairs > 1 else "one pair"
     caption = f"Average Δ of the two modalities in {label}; {of} of {dataset}."
     return Table(SLUG, caption, tuple(head), tuple(lines), tuple(notes))
