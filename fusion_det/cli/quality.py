@@ -84,7 +84,7 @@ def quality(
     """Measure fused images: means, ranks and single values of fourteen metrics, with the worst and best images.
 
     Every table names its conventions (profile). Work is cached below --runs: the same command again measures only what is
-    missing or changed, and a killed one continues where it was.
+    missing or changed, and a killed one continues where it was. The exit code is 1 if a method that was named has no figures.
     """
     from fusion_det.fusion import load_method_modules
     from fusion_det.pipeline.experiment import Places
@@ -106,13 +106,15 @@ def quality(
         console(stderr=True).print("stopped; what is measured is kept, run the same command again to continue")
         raise typer.Exit(INTERRUPTED) from None
     _print_tables(measured.results)
+    for method, why in measured.waiting.items():
+        console(stderr=True).print(f"no figures for {method}: {why}", style="yellow", markup=False, soft_wrap=True)
     for failure in measured.failures:
         console(stderr=True).print(f"no figures for {failure}", style="red", markup=False, soft_wrap=True)
     for dataset, why in missing.items():
         console(stderr=True).print(f"left out: {dataset}: {why}", style="yellow", markup=False, soft_wrap=True)
     done = f"{measured.ran} stages ran" if measured.ran else "nothing to do, all of it was cached"
     console().print(f"{done}. Report: {measured.page}", markup=False, soft_wrap=True)
-    if any(not s.quality.values for s in measured.results.sets) or (fused and measured.failures):
+    if measured.failures or any(not s.quality.values for s in measured.results.sets):
         raise typer.Exit(1)
 
 
@@ -216,15 +218,18 @@ def _plan(
 
 
 def _print_tables(results: QualityResults) -> None:
+    """Metrics as rows, for a terminal is narrow; the files have the papers' layout."""
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
     from fusion_det.report.quality_report import printed_tables
 
+    styles = {"best": "[bold]{}[/]", "second": "[underline]{}[/]", "": "{}"}
     for table in printed_tables(results):
-        shown = RichTable(title=table.caption, title_justify="left")
-        for i, head in enumerate(table.head):
-            shown.add_column(head, justify="right" if i else "left")
+        shown = RichTable(title=escape(" · ".join((*table.stamps, table.caption))), title_justify="left")
+        shown.add_column("")
         for row in table.rows:
-            styles = {"best": "[bold]{}[/]", "second": "[underline]{}[/]", "": "{}"}
-            shown.add_row(*(styles[cell.mark].format(cell.text) for cell in row))
+            shown.add_column(escape(row[0].text), justify="right")
+        for i, head in list(enumerate(table.head))[1:]:
+            shown.add_row(head, *(styles[row[i].mark].format(row[i].text) for row in table.rows))
         console().print(shown)

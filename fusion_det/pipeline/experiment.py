@@ -150,7 +150,7 @@ def run_experiment(
     else:
         results = ExperimentResults.load(file)
     page = write_report(results, places.report(results.experiment), display.bar("report") if display else None)
-    waiting = {name: why for name, why in plan.unready.items() if not _asked_for(name, plan.experiment)}
+    waiting = {name: why for name, why in plan.unready.items() if not asked_for(name, plan.experiment.methods)}
     failures = tuple(
         f"{r.method} seed {r.seed}: {r.reason}"
         for r in results.runs
@@ -160,9 +160,9 @@ def run_experiment(
     return Finished(results, file, page, ran, failures, waiting)
 
 
-def _asked_for(method: str, experiment: Experiment) -> bool:
-    """Whether a method was named, rather than being one of "all"."""
-    return method in {part.strip() for item in experiment.methods for part in item.split(",")}
+def asked_for(method: str, methods: Sequence[str]) -> bool:
+    """Whether a method was named, rather than being one of "all"; ``methods`` as the user wrote them."""
+    return method in {part.strip().partition("=")[0] for item in methods for part in item.split(",")}
 
 
 def write_report(

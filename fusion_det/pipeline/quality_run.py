@@ -23,7 +23,7 @@ from fusion_det.errors import ConfigError
 from fusion_det.fusion import MethodSpec, expand_methods, get_card, how_to_get_weights, resolve_device, weights_status
 from fusion_det.machine import available_cores
 from fusion_det.pipeline.engine import Display, make_slots, run_plan
-from fusion_det.pipeline.experiment import DEMO, Places, cuda_devices, open_data, write_report
+from fusion_det.pipeline.experiment import DEMO, Places, asked_for, cuda_devices, open_data, write_report
 from fusion_det.pipeline.plan import method_info
 from fusion_det.pipeline.quality_results import PublishedFigures, QualityResults, QualitySet
 from fusion_det.pipeline.quality_stage import VALUES, quality_stage
@@ -58,12 +58,16 @@ class PlannedSet:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a run came to. failures: "DATASET METHOD: reason"."""
+    """What a run came to.
+
+    failures: "DATASET METHOD: reason", those of ``waiting`` left out. waiting: method → why it cannot fuse, if nobody named it.
+    """
 
     results: QualityResults
     page: Path
     ran: int
     failures: tuple[str, ...]
+    waiting: Mapping[str, str]
 
 
 def open_sets(
@@ -180,8 +184,16 @@ def measure_sets(
     results.save(places.results(settings.name).with_name("quality.json"))
     progress = display.bar("report") if display else NoProgress()
     page = write_report(results, places.report(settings.name), progress)
-    failures = [f"{s.dataset.name} {name}: {why}" for s in sets for name, why in s.quality.failures.items()]
-    return Measured(results, page, sum(o.state == "done" for o in outcomes.values()), tuple(failures))
+    waiting = {n: why for p in planned for n, why in p.unready.items() if not asked_for(n, settings.methods)}
+    failures = tuple(
+        f"{s.dataset.name} {name}: {why}"
+        for s in sets
+        for rows in (s.quality, s.as_published)
+        if rows is not None
+        for name, why in rows.failures.items()
+        if name not in waiting
+    )
+    return Measured(results, page, sum(o.state == "done" for o in outcomes.values()), failures, waiting)
 
 
 def _slots(stages: Sequence[Stage], store: Store, device: str, jobs: int | None) -> tuple[Slot, ...]:

@@ -93,6 +93,10 @@ def quality_notes(summary: QualitySummary) -> list[str]:
         notes.append(
             f"Not every image could be measured by {join_words(short)}: too small for the metric, or without a finite value."
         )
+    if flagged_ones := [m.method.info.label for m in summary.methods if m.method.info.contaminated]:
+        notes.append(
+            f"† {join_words(flagged_ones)}: the weights were trained on images that are, or may be, among these."
+        )
     notes += [f"{name}: n/a. {why}" for name, why in summary.unavailable.items()]
     notes += [f"{m.method.info.label}: no figures; {m.reason}" for m in summary.methods if m.reason]
     return notes
@@ -101,22 +105,30 @@ def quality_notes(summary: QualitySummary) -> list[str]:
 def published_table(published: PublishedFigures, summary: QualitySummary, setting: Setting) -> Table:
     """The printed rows, and under each of those that were measured here our own with the difference in percent."""
     metrics = [find_metric(name) for name in published.columns]
-    ours = {_plain(name): m for m in summary.methods if m.values for name in (m.method.info.name, m.method.info.label)}
+    ours = {_plain(name): m for m in summary.methods if m.values for name in (m.method.info.label, m.method.info.name)}
+    marks = [
+        marks_of_printed([row[i] for row in published.rows.values()], higher_is_better=metric.higher_is_better)
+        for i, metric in enumerate(metrics)
+    ]
     rows = []
-    for label, figures in published.rows.items():
+    for place, (label, figures) in enumerate(published.rows.items()):
         year = published.years.get(label)
-        cells = [Cell(number(v, decimals(k)), value=v) for v, k in zip(figures, metrics, strict=True)]
+        cells = [
+            Cell(number(v, decimals(k)), column[place], v) for v, k, column in zip(figures, metrics, marks, strict=True)
+        ]
         rows.append((Cell(f"{label}, printed"), Cell(str(year or MISSING)), *cells))
         if method := ours.get(_plain(label)):
             cells = [_beside(method.mean.get(k.name), v, k) for v, k in zip(figures, metrics, strict=True)]
             rows.append((Cell(flagged(method.method, f"{label}, ours")), Cell(""), *cells))
-    compared = sum(_plain(label) in ours for label in published.rows)
-    saved = SAVED_AS[summary.rows.saving]
+    known = {_plain(label) for label in published.rows}
+    for method in summary.fusions:
+        if not known & {_plain(method.method.info.label), _plain(method.method.info.name)}:
+            cells = [_beside(method.mean.get(k.name), None, k) for k in metrics]
+            rows.append((Cell(flagged(method.method, f"{method.method.info.label}, ours")), Cell(""), *cells))
     own = (
-        f"Ours: {summary.rows.images or f'{len(summary.stems)} images'}, fused images saved {saved} before measuring, profile "
-        f"“{summary.rows.profile}”; the difference to the printed figure in percent."
-        if compared
-        else "None of the printed methods was measured here."
+        f"Ours: {summary.rows.images or f'{len(summary.stems)} images'}, fused images saved {SAVED_AS[summary.rows.saving]} "
+        f"before measuring, profile “{summary.rows.profile}”; beside it the difference to the printed figure in percent. Best "
+        "and second best are marked among the printed rows, as in the paper."
     )
     return Table(
         slug=f"{setting.slug}_published",
@@ -230,11 +242,12 @@ def _rank_cell(rank: float | None) -> Cell:
     return Cell(f"{rank:g}", "best" if rank == 1 else "second" if rank == 2 else "", rank)
 
 
-def _beside(value: float | None, reference: float, metric: Metric) -> Cell:
+def _beside(value: float | None, reference: float | None, metric: Metric) -> Cell:
+    """Our figure, with its difference to a printed one."""
     if value is None:
         return Cell("n/a" if metric.learned else MISSING)
-    change = 100 * (value / reference - 1) if reference else 0.0
-    return Cell(number(value, decimals(metric)), value=value, note=f"{change:+.1f} %".replace("-", "−"))
+    note = f"{100 * (value / reference - 1):+.1f} %".replace("-", "−") if reference else ""
+    return Cell(number(value, decimals(metric)), value=value, note=note)
 
 
 def _directions(metrics: Sequence[Metric]) -> str:
