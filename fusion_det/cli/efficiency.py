@@ -126,7 +126,7 @@ def _provenance() -> dict[str, Any]:
     return {"commit": commit(), "versions": versions, "platform": platform.platform()}
 
 
-_DETAILS = ("layers [G]", "by torch [G]", "used [M]")
+_DETAILS = ("used [M]", "layers [G]", "by torch [G]", "scans [G]")
 """Columns that a terminal has no room for."""
 
 
@@ -138,7 +138,7 @@ def _show(table: Table) -> None:
     shown = [i for i, column in enumerate(table.head) if column not in _DETAILS]
     grid = Grid(box=box.SIMPLE_HEAD, pad_edge=False, title=table.caption, title_justify="left")
     for i in shown:
-        grid.add_column(table.head[i] or "method", justify="right" if i else "left")
+        grid.add_column(Text(table.head[i] or "method"), justify="right" if i else "left", no_wrap=i == 0)
     for row in table.rows:
         grid.add_row(*(Text(row[i].text) for i in shown))
     console().print(grid)
