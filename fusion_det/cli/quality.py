@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -118,7 +119,7 @@ def quality(
         raise typer.Exit(1)
 
 
-quality.__doc__ = f"{quality.__doc__}\n\n{_EXAMPLES}"
+quality.__doc__ = f"{inspect.getdoc(quality)}\n\n{_EXAMPLES}"
 
 
 def _wanted_set(

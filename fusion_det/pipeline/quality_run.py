@@ -17,6 +17,7 @@ from fusion_det.assessment.measure import Protocol
 from fusion_det.assessment.published import COLUMNS, TABLES
 from fusion_det.assessment.settings import MeasuredSet, QualitySettings
 from fusion_det.data import PairDataset
+from fusion_det.data.cards import cards_dir
 from fusion_det.data.locate import find_dataset
 from fusion_det.data.pair import PairRecord
 from fusion_det.errors import ConfigError
