@@ -87,9 +87,9 @@ def open_sets(
         if there or len(settings.sets) == 1:
             opened.append((wanted, open_data(wanted.data, places, progress)))
         else:
-            missing[source] = (
-                f"not in place; put it into datasets/{source} (fusion-det data list tells what is known of it)"
-            )
+            card = cards_dir() / f"{source}.md"
+            cure = f"{card} says how to get it" if card.is_file() else "check its name or path"
+            missing[source] = f"not in place; {cure}"
     if not opened:
         listed = "".join(f"\n  - {name}: {text}" for name, text in missing.items())
         raise ConfigError(
