@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from fusion_det.fusion.ssm.cpu.functions import exp2
 from fusion_det.fusion.ssm.cpu.threads import run_tasks
 from fusion_det.fusion.ssm.cpu.vectors import load, same, store
 from fusion_det.fusion.ssm.layers import project
+from fusion_det.machine import freed_memory_kept
 
 BATCH, GROUPS, IN_GROUP, LENGTH, STATES = 1, 4, 72, 20_000, 18
 SIZES = ((320, 240), (640, 480), (1024, 768), (1280, 1024))
@@ -110,17 +112,20 @@ def machine_limits() -> tuple[float, float]:
     return took / (threads * steps * 2 * 16), 2 * size**3 / product
 
 
+def peak_mb() -> float:
+    """Largest resident size of this process (``ru_maxrss`` would begin with what the parent held when it forked)."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def network_alone(width: int, height: int, rounds: int) -> dict[str, Any]:
     """In this process: time, peak memory and parts of one pair."""
-    import resource
-
     from torch.profiler import ProfilerActivity, profile
     from torch.utils.flop_counter import FlopCounterMode
 
     from fusion_det.fusion import FusionMethod, build_method
     from fusion_det.fusion.frame import pad_for
     from fusion_det.fusion.methods.s4fusion.blocks import SS2D
-    from fusion_det.machine import freed_memory_kept
 
     method = build_method("s4fusion", weights=None)
     assert isinstance(method, FusionMethod)
@@ -135,7 +140,7 @@ def network_alone(width: int, height: int, rounds: int) -> dict[str, Any]:
 
     with torch.no_grad(), freed_memory_kept():
         took = seconds(lambda: method.fuse(ir, vi), rounds)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        peak = peak_mb()
         hooks = [m.register_forward_hook(count) for m in method.network.modules() if isinstance(m, SS2D)]  # type: ignore[arg-type]
         counter = FlopCounterMode(display=False)
         with counter:
@@ -184,7 +189,8 @@ def main() -> None:
         return
     per_state, flops = machine_limits()
     print(f"limits: {per_state * 1e9:.4f} ns per state, {flops / 1e9:.0f} GFLOP/s, {torch.get_num_threads()} threads")
-    bench_scan(not options.quick)
+    with freed_memory_kept():  # as when fusing; for the reference too
+        bench_scan(not options.quick)
     bench_network(per_state, flops)
 
 
