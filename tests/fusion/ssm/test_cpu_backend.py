@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -221,6 +221,46 @@ def test_scans_of_maps_have_exact_derivatives() -> None:
         assert leaf.grad is not None
         slope = (leaf.grad.double() * direction).sum()
         torch.testing.assert_close(slope, (ends[0] - ends[1]) / (2 * step), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16], ids=str)
+def test_default_dtype_has_no_say(dtype: torch.dtype) -> None:
+    inputs = plane(2, 1, 9, 9, 20, 3, 2)
+    torch.set_default_dtype(dtype)
+    try:
+        found = plane_errors(inputs)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert max(found) < 1e-4
+
+
+def test_states_are_kept_only_for_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parameters ask for gradients inside ``no_grad`` too, where keeping states for them would be memory for nothing."""
+    from fusion_det.fusion.ssm.cpu import autograd
+
+    inputs = [torch.nn.Parameter(x) for x in plane(1, 1, 5, 5, 4, 3, 2)]
+    keeps: list[bool] = []
+
+    def seen(kernel: Callable[..., None], shared: tuple[object, ...], tasks: list[tuple[object, ...]]) -> None:
+        keeps.extend(bool(task[2]) for task in tasks)
+        run_tasks(kernel, shared, tasks)
+
+    monkeypatch.setattr(autograd, "run_tasks", seen)
+    for grad in (False, True):
+        keeps.clear()
+        with torch.set_grad_enabled(grad):
+            scan_2d(*inputs, backend="cpu")
+        assert set(keeps) == {grad}
+
+
+def test_results_take_no_more_memory_than_they_show() -> None:
+    """Partial results of threads are added up and let go."""
+    torch.set_num_threads(4)
+    leaves = [x.requires_grad_() for x in plane(1, 1, 6, 6, 64, 3, 2)]
+    y = scan_2d(*leaves, backend="cpu")
+    gradients = torch.autograd.grad(y.sum(), leaves)
+    for tensor in (y, *gradients):
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes
 
 
 def test_result_is_the_same_every_time_and_from_many_threads() -> None:

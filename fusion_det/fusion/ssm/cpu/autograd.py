@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,8 @@ def selective_scan_cpu(
     channels = u.shape[1]
     bias = u.new_zeros(channels) if delta_bias is None else delta_bias
     skip = u.new_zeros(channels) if D is None else D
-    y, last = _SequenceScan.apply(*map(_plain, (u, delta, A, B, C, skip, bias)), delta_softplus)
+    inputs = tuple(map(_plain, (u, delta, A, B, C, skip, bias)))
+    y, last = _SequenceScan.apply(*inputs, delta_softplus, _goes_back(inputs))
     return y.to(u.dtype), last
 
 
@@ -45,8 +47,14 @@ def scan_2d_cpu(
     D: torch.Tensor,
 ) -> torch.Tensor:
     """The ``cpu`` backend of :func:`fusion_det.fusion.ssm.scan_2d`, computed in float32."""
-    y: torch.Tensor = _PlaneScan.apply(*map(_plain, (u, params, dt_weight, dt_bias, A, D)))
+    inputs = tuple(map(_plain, (u, params, dt_weight, dt_bias, A, D)))
+    y: torch.Tensor = _PlaneScan.apply(*inputs, _goes_back(inputs))
     return y.to(u.dtype)
+
+
+def _goes_back(inputs: Iterable[torch.Tensor]) -> bool:
+    """Whether a gradient will be wanted. (``ctx.needs_input_grad`` does not know that ``no_grad`` is on.)"""
+    return torch.is_grad_enabled() and any(x.requires_grad for x in inputs)
 
 
 def _plain(tensor: torch.Tensor) -> torch.Tensor:
@@ -84,6 +92,7 @@ class _SequenceScan(torch.autograd.Function):
         D: torch.Tensor,
         bias: torch.Tensor,
         softplus: bool,
+        save: bool,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         batch, channels, length = u.shape
         groups, states = B.shape[1:3]
@@ -92,9 +101,8 @@ class _SequenceScan(torch.autograd.Function):
         rates = _in_lanes(A.view(groups, in_group, states) * _LOG2_E)
         packed = (rates, _in_lanes(bias.view(groups, in_group)), _in_lanes(D.view(groups, in_group)))
         y = torch.empty_like(u)
-        last = torch.empty(batch, groups, blocks, states, LANES)
-        save = any(ctx.needs_input_grad)
-        saved = torch.empty((batch, groups, chunks, blocks, states, LANES) if save else 0)
+        last = u.new_empty(batch, groups, blocks, states, LANES)
+        saved = u.new_empty((batch, groups, chunks, blocks, states, LANES) if save else 0)
         shape = (groups, in_group, length, states)
         arrays = (u, delta, B, C, *packed, y, last, saved)
         pairs = [(item, group) for item in range(batch) for group in range(groups)]
@@ -116,11 +124,11 @@ class _SequenceScan(torch.autograd.Function):
         groups, in_group, length, states = ctx.shape
         batch, blocks = u.shape[0], rates.shape[1]
         du, ddelta = torch.empty_like(u), torch.empty_like(u)
-        dA = torch.zeros(batch, groups, blocks, states, LANES)
-        dbias, dD = (torch.zeros(batch, groups, blocks, LANES) for _ in range(2))
+        dA = u.new_zeros(batch, groups, blocks, states, LANES)
+        dbias, dD = (u.new_zeros(batch, groups, blocks, LANES) for _ in range(2))
         parts = shares(batch * groups, blocks)
         # Each share of a group's channels has its own gradients of B and C, so that threads do not meet.
-        dB, dC = (torch.empty(len(parts), *B.shape) for _ in range(2))
+        dB, dC = ([torch.empty_like(B) for _ in parts] for _ in range(2))
         inputs = tuple(map(_flat, (u, delta, B, C, rates, bias, D, saved, grad.to(torch.float32).contiguous())))
         tasks = [
             (*map(_flat, (du, ddelta, dB[part], dC[part], dA, dbias, dD)), item, group, *share, *ctx.shape)
@@ -139,6 +147,7 @@ class _SequenceScan(torch.autograd.Function):
             _from_lanes(dD, in_group).flatten(),
             _from_lanes(dbias, in_group).flatten(),
             None,
+            None,
         )
 
 
@@ -152,15 +161,15 @@ class _PlaneScan(torch.autograd.Function):
         dt_bias: torch.Tensor,
         A: torch.Tensor,
         D: torch.Tensor,
+        save: bool,
     ) -> torch.Tensor:
         modalities, batch, height, width, channels = u.shape
         rank, states = dt_weight.shape[2], A.shape[2]
         packed = tuple(map(_in_lanes, (dt_weight, dt_bias, A * _LOG2_E, D)))
         blocks, chunks = -(-channels // LANES), -(-modalities * height * width // CHUNK)
-        save = any(ctx.needs_input_grad)
-        saved = torch.empty((batch, 4, chunks, blocks, states, LANES) if save else 0)
+        saved = u.new_empty((batch, 4, chunks, blocks, states, LANES) if save else 0)
         copies = _copies(batch)
-        y = torch.empty(copies, *u.shape)
+        y = [torch.empty_like(u) for _ in range(copies)]
         shape = (modalities, batch, height, width, channels, rank, states)
         inputs = tuple(map(_flat, (u, params, *packed)))
         tasks = [
@@ -181,11 +190,11 @@ class _PlaneScan(torch.autograd.Function):
         _, batch, _, _, channels, rank, states = ctx.shape
         blocks, copies = A.shape[1], _copies(batch)
         parts = shares(batch * copies, blocks)
-        du = torch.empty(copies, *u.shape)
-        dparams = torch.empty(len(parts), *params.shape)
-        d_weight = torch.zeros(batch, 4, blocks, rank, LANES)
-        dA = torch.zeros(batch, 4, blocks, states, LANES)
-        dbias, dD = (torch.zeros(batch, 4, blocks, LANES) for _ in range(2))
+        du = [torch.empty_like(u) for _ in range(copies)]
+        dparams = [torch.empty_like(params) for _ in parts]
+        d_weight = u.new_zeros(batch, 4, blocks, rank, LANES)
+        dA = u.new_zeros(batch, 4, blocks, states, LANES)
+        dbias, dD = (u.new_zeros(batch, 4, blocks, LANES) for _ in range(2))
         inputs = tuple(map(_flat, (u, params, dt_weight, dt_bias, A, D, saved, grad.to(torch.float32).contiguous())))
         sums = tuple(map(_flat, (d_weight, dbias, dA, dD)))
         tasks = [
@@ -195,11 +204,11 @@ class _PlaneScan(torch.autograd.Function):
             for part, share in enumerate(parts)
         ]
         run_tasks(plane_backward, inputs, tasks)
-        return (_total(du), _total(dparams), *(_from_lanes(x, channels) for x in (d_weight, dbias, dA, dD)))
+        return (_total(du), _total(dparams), *(_from_lanes(x, channels) for x in (d_weight, dbias, dA, dD)), None)
 
 
-def _total(parts: torch.Tensor) -> torch.Tensor:
-    """Sum over the first axis, in the memory of its first entry."""
+def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The sum, in the memory of the first."""
     total = parts[0]
     for part in parts[1:]:
         total += part

@@ -25,21 +25,26 @@ def run_tasks(kernel: Callable[..., None], shared: tuple[Any, ...], tasks: Seque
     errors: list[BaseException] = []
 
     def work() -> None:
-        while not errors:
-            with lock:
-                task = next(queue, None)
-            if task is None:
-                return
-            try:
+        try:
+            while not errors:
+                with lock:
+                    task = next(queue, None)
+                if task is None:
+                    return
                 kernel(*shared, *task)
-            except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below
-                errors.append(error)
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread below, an interrupt too
+            errors.append(error)
 
-    helpers = [threading.Thread(target=work) for _ in range(min(torch.get_num_threads(), len(tasks)) - 1)]
-    for helper in helpers:
-        helper.start()
+    helpers: list[threading.Thread] = []
     try:
+        for _ in range(min(torch.get_num_threads(), len(tasks)) - 1):
+            helper = threading.Thread(target=work)
+            helper.start()
+            helpers.append(helper)
         work()
+    except BaseException as error:  # an interrupt between these lines, or no more threads to be had
+        errors.append(error)
+        raise
     finally:
         for helper in helpers:
             helper.join()
