@@ -8,7 +8,6 @@ that was killed and resumed is the training that was not.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -17,11 +16,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
-
-def derive_seed(*parts: int | str) -> int:
-    """A 63-bit seed from any parts; the same on every machine and version."""
-    text = "/".join(map(str, parts))
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+from fusion_det.seeds import derive_seed
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

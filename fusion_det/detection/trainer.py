@@ -30,9 +30,10 @@ from ultralytics.utils import nms, ops
 
 from fusion_det.detection.jobs import STATE_FILE, DetectJob, TrainJob
 from fusion_det.detection.pretrained import Transfer, load_matching, read_state_dict
-from fusion_det.detection.sampling import EpochSampler, SeededSamples, derive_seed
+from fusion_det.detection.sampling import EpochSampler, SeededSamples
 from fusion_det.errors import StageError
 from fusion_det.files import replace_atomically, write_text
+from fusion_det.seeds import derive_seed
 
 Report = Callable[..., None]
 """Called as ``report(event, **facts)`` on every event worth showing in the parent process."""

@@ -127,7 +127,10 @@ def train_stage(
         "weights": None if weights is None else digest_file(weights) if weights.is_file() else "to be downloaded",
         "seed": seed,
         "code": code_digest(
-            "fusion_det.detection.trainer", "fusion_det.detection.sampling", "fusion_det.detection.pretrained"
+            "fusion_det.detection.trainer",
+            "fusion_det.detection.sampling",
+            "fusion_det.detection.pretrained",
+            "fusion_det.seeds",
         ),
         "versions": library_versions("torch", "ultralytics", "numpy", "opencv"),
     }
