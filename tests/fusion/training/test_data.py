@@ -1,0 +1,109 @@
+"""Crops: the same of both images, by seed alone, for any number of workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fusion_det.data.images import load_pair
+from fusion_det.data.pair import PairRecord
+from fusion_det.fusion.training.data import Batch, EpochOrder, PairCrops, crop_loader
+from fusion_det.fusion.training.mixture import Member
+
+SIZE = 24
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> list[Member]:
+    """Pairs whose infrared image is the visible image's green channel; the last two are smaller than the crop."""
+    rng = np.random.default_rng(0)
+    made = []
+    for i, (width, height) in enumerate([(40, 30), (25, 60), (24, 24), (50, 50), (60, 11), (7, 5)]):
+        vi = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        files = tmp_path / "ir" / f"{i}.png", tmp_path / "vi" / f"{i}.png"
+        for file, pixels in zip(files, (vi[..., 1], vi), strict=True):
+            file.parent.mkdir(exist_ok=True)
+            Image.fromarray(pixels).save(file)
+        made.append(Member("demo", PairRecord(str(i), *files, width, height)))
+    return made
+
+
+def batches(members: list[Member], seed: int | None, epoch: int = 0, workers: int = 0) -> list[Batch]:
+    loader = crop_loader(members, size=SIZE, batch=2, seed=seed, workers=workers)
+    loader.sampler.set_epoch(epoch)
+    return list(loader)
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(
+        list(x.ids) == list(y.ids) and torch.equal(x.ir, y.ir) and torch.equal(x.vi, y.vi)
+        for x, y in zip(a, b, strict=True)
+    )
+
+
+def test_both_images_are_cropped_and_flipped_alike(members: list[Member]) -> None:
+    for epoch in range(8):
+        for batch in batches(members, seed=3, epoch=epoch):
+            assert batch.ir.shape == (2, 1, SIZE, SIZE)
+            assert batch.vi.shape == (2, 3, SIZE, SIZE)
+            assert torch.equal(batch.ir[:, 0], batch.vi[:, 1])
+
+
+def test_all_flips_and_many_places_occur(members: list[Member]) -> None:
+    crops = PairCrops(members, SIZE, seed=0)
+    whole = crops[0, 2]  # exactly of the crop's size: only flips differ
+    pair = load_pair(members[2].record).vi
+    kinds = {tuple(dims): 0 for dims in ((), (-2,), (-1,), (-2, -1))}
+    for epoch in range(64):
+        found = crops[epoch, 2].vi
+        for dims in kinds:
+            kinds[dims] += torch.equal(found, pair.flip(dims))
+    assert sum(kinds.values()) == 64
+    assert min(kinds.values()) >= 5
+    assert whole.ids == "demo/2"
+    assert len({float(crops[epoch, 3].ir.sum()) for epoch in range(32)}) > 25
+
+
+def test_a_seed_repeats_and_two_seeds_differ(members: list[Member]) -> None:
+    assert same(batches(members, seed=1), batches(members, seed=1))
+    assert not same(batches(members, seed=1), batches(members, seed=2))
+    assert not same(batches(members, seed=1), batches(members, seed=1, epoch=1))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_batches_do_not_depend_on_the_number_of_workers(members: list[Member], workers: int) -> None:
+    assert same(batches(members, seed=1, epoch=5), batches(members, seed=1, epoch=5, workers=workers))
+
+
+def test_an_epoch_has_every_pair_once_and_an_order_of_its_own() -> None:
+    order = EpochOrder(20, seed=0)
+    first = list(order)
+    order.set_epoch(1)
+    second = list(order)
+    assert {epoch for epoch, _ in second} == {1}
+    assert sorted(i for _, i in first) == sorted(i for _, i in second) == list(range(20))
+    assert [i for _, i in first] != [i for _, i in second]
+
+
+def test_small_pairs_are_mirrored_up_to_the_crop(members: list[Member]) -> None:
+    middle = PairCrops(members, SIZE, seed=None)[0, 5].vi
+    pair = load_pair(members[5].record).vi
+    expected = np.pad(pair.numpy(), ((0, 0), (0, SIZE - 5), (0, SIZE - 7)), mode="reflect")
+    np.testing.assert_array_equal(middle.numpy(), expected)
+
+
+def test_validation_takes_the_middle_of_all_in_order(members: list[Member]) -> None:
+    found = batches(members[:5], seed=None)
+    assert [identity for batch in found for identity in batch.ids] == [f"demo/{i}" for i in range(5)]
+    assert torch.equal(found[0].vi[0], load_pair(members[0].record).vi[:, 3:27, 8:32])
+    assert same(found, batches(members[:5], seed=None, epoch=3))
+
+
+def test_fewer_pairs_than_a_batch(members: list[Member]) -> None:
+    loader = crop_loader(members[:3], size=SIZE, batch=20, seed=0)
+    assert [len(batch.ids) for batch in loader] == [3]
+    assert len(crop_loader(members[:3], size=SIZE, batch=2, seed=0)) == 1
