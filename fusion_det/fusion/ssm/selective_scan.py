@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
-from typing import Literal, get_args
+from typing import Literal, get_args, overload
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,40 @@ Backend = Literal["reference", "cpu", "cuda", "triton"]
 BACKEND_ENV = "FUSION_DET_SCAN"
 
 log = logging.getLogger(__name__)
+
+
+@overload
+def selective_scan(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None = None,
+    delta_bias: torch.Tensor | None = None,
+    delta_softplus: bool = False,
+    *,
+    z: torch.Tensor | None = None,
+    return_last_state: Literal[False] = False,
+    backend: Backend | None = None,
+) -> torch.Tensor: ...
+
+
+@overload
+def selective_scan(
+    u: torch.Tensor,
+    delta: torch.Tensor,
+    A: torch.Tensor,
+    B: torch.Tensor,
+    C: torch.Tensor,
+    D: torch.Tensor | None = None,
+    delta_bias: torch.Tensor | None = None,
+    delta_softplus: bool = False,
+    *,
+    z: torch.Tensor | None = None,
+    return_last_state: Literal[True],
+    backend: Backend | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]: ...
 
 
 def selective_scan(
@@ -62,7 +96,7 @@ def selective_scan(
     """
     if has_torch_function((u,)):
         seen: torch.Tensor | tuple[torch.Tensor, torch.Tensor] = handle_torch_function(
-            selective_scan, (u,), u, delta, A, B, C, D, delta_bias, delta_softplus,
+            selective_scan, (u,), u, delta, A, B, C, D, delta_bias, delta_softplus,  # type: ignore[arg-type]
             z=z, return_last_state=return_last_state, backend=backend,
         )  # fmt: skip
         return seen

@@ -230,7 +230,7 @@ def split_power(typing: Any, value: Any) -> Any:
             integer = builder.fsub(power, rounder)
         return context.make_tuple(builder, sig.return_type, (power, builder.fsub(value, integer)))
 
-    return types.UniTuple(float32x16, 2)(float32x16), generate
+    return types.containers.UniTuple(float32x16, 2)(float32x16), generate
 
 
 @intrinsic
