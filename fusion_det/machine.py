@@ -30,8 +30,9 @@ def freed_memory_kept() -> Iterator[None]:
     cleared and mapped page by page, which for a light network on a CPU costs as much as a third of its time. At the end
     everything free is given back. Does nothing where the C library is not glibc.
     """
-    library = ctypes.CDLL(None)
-    if not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
+    # Only there does ``None`` name the libraries already loaded; Windows refuses it.
+    library = ctypes.CDLL(None) if os.name == "posix" else None
+    if library is None or not (hasattr(library, "mallopt") and hasattr(library, "malloc_trim")):
         yield
         return
     library.mallopt(_MMAP_THRESHOLD, _KEEP)

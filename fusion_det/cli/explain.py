@@ -198,6 +198,8 @@ def _open(
         raise ConfigError("say which pairs to explain: --ir and --vi (two images or two folders), or --data DATASET")
     elif ir.is_file() and vi.is_file():
         dataset = _open_files(ir, vi, progress)
+    elif missing := [f"{name} {path}" for name, path in (("--ir", ir), ("--vi", vi)) if not path.exists()]:
+        raise ConfigError(f"{' and '.join(missing)}: there is no such file or folder")
     elif ir.is_file() or vi.is_file():
         raise ConfigError(f"--ir {ir} and --vi {vi}: give two images or two folders, not one of each")
     else:

@@ -144,7 +144,10 @@ def _check(network: nn.Module, file: Path, state: Mapping[str, torch.Tensor], wh
             f"\n  - {line}" for line in differences
         )
         raise CheckpointMismatchError(message, found)
-    broken = [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]
+    unusable = [name for name, value in state.items() if value.is_meta or value.layout != torch.strided]
+    if unusable:
+        raise MethodError(f"{file} holds no plain values (sparse ones, or shapes alone) for {_listed(unusable)}")
+    broken = [name for name, value in state.items() if value.is_floating_point() and not value.float().isfinite().all()]
     if broken:
         raise MethodError(
             f"{file} holds NaN or infinite values in {len(broken)} of {len(found)} tensors: {_listed(broken)}; its "

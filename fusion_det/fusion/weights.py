@@ -110,5 +110,6 @@ def parse_weights(items: Iterable[str], known: Iterable[str], only: str | None =
     files = {name: Path(text).expanduser() for name, text in parse_assignments("--weights", "FILE", items, known, only)}
     for name, file in files.items():
         if not file.is_file():
-            raise MethodError(f"--weights {name}={file}: there is no file {file}")
+            problem = "that is a folder" if file.is_dir() else f"there is no file {file}"
+            raise MethodError(f"--weights {name}={file}: {problem}")
     return {name: file.resolve() for name, file in files.items()}

@@ -160,6 +160,8 @@ def test_two_files(call: Call, pairs: Path, tmp_path: Path) -> None:
         call("--ir", pairs / "thermal.png", "--vi", pairs / "vi" / "00001.png", sources=False)
     with pytest.raises(ConfigError, match="two images or two folders, not one of each"):
         call("--ir", pairs / "thermal.png", "--vi", pairs / "vi", sources=False)
+    with pytest.raises(ConfigError, match=r"^--vi \S+none\.png: there is no such file or folder$"):
+        call("--ir", pairs / "thermal.png", "--vi", pairs / "none.png", sources=False)
 
 
 def test_dataset(call: Call, pairs: Path, tmp_path: Path) -> None:

@@ -76,11 +76,12 @@ def test_written_and_read(state: State, tmp_path: Path) -> None:
         save_checkpoint(tmp_path / "w.pt", state, {})
 
 
-def test_other_precisions_are_taken(state: State, tmp_path: Path) -> None:
-    half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
-    torch.save(half, tmp_path / "w.pt")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64, torch.float8_e4m3fn], ids=str)
+def test_other_precisions_are_taken(state: State, tmp_path: Path, dtype: torch.dtype) -> None:
+    other = {name: value.to(dtype) if value.is_floating_point() else value for name, value in state.items()}
+    torch.save(other, tmp_path / "w.pt")
     target = load(tmp_path / "w.pt")
-    assert_loaded(target, half)
+    assert_loaded(target, other)
     assert {p.dtype for p in target.parameters()} == {torch.float32}
 
 
@@ -135,6 +136,15 @@ def test_values_that_are_not_finite(state: State, tmp_path: Path, value: float) 
     state["0.weight"][1, 2] = value
     torch.save(state, tmp_path / "w.pt")
     with pytest.raises(MethodError, match=r"w\.pt holds NaN or infinite values in 1 of 7 tensors: 0\.weight"):
+        load(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    "value", [torch.zeros(2, 3).to_sparse(), torch.zeros(2, 3, device="meta")], ids=["sparse", "meta"]
+)
+def test_values_that_are_not_there(state: State, tmp_path: Path, value: torch.Tensor) -> None:
+    torch.save(state | {"0.weight": value}, tmp_path / "w.pt")
+    with pytest.raises(MethodError, match=r"w\.pt holds no plain values .* for 0\.weight"):
         load(tmp_path / "w.pt")
 
 

@@ -177,6 +177,7 @@ def test_parsing_the_option(tmp_path: Path) -> None:
         "ddfm=": "write METHOD=FILE",
         f"dfm={file}": "'dfm' is none of the methods",
         f"ddfm={tmp_path}/x": "there is no file",
+        f"ddfm={tmp_path}": "that is a folder",
     }.items():
         with pytest.raises(MethodError, match=message):
             parse_weights([item], ["ddfm", "ir"])
