@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 from torch.overrides import handle_torch_function, has_torch_function
 
@@ -76,7 +78,10 @@ def compose_scan_2d(
     sequences = unfold_directions(u.movedim(-1, -3))  # (4,M,b,d,L)
     by_position = params.flatten(2, 3).permute(3, 0, 1, 4, 2)  # (4,M,b,r+2N,L)
     t, B, C = turn_to_directions(by_position, height, width).split((rank, states, states), dim=-2)
-    delta = torch.einsum("kdr,kmbrl->kmbdl", dt_weight, t)
+    # Like the scan, not at the lower precision of an autocast (which the meta device has none of).
+    with contextlib.nullcontext() if u.is_meta else torch.autocast(u.device.type, enabled=False):
+        dtype = torch.promote_types(dt_weight.dtype, t.dtype)
+        delta = torch.einsum("kdr,kmbrl->kmbdl", dt_weight.to(dtype), t.to(dtype))
 
     def as_scanned(x: torch.Tensor) -> torch.Tensor:
         return interleave(x.transpose(0, 1)).transpose(0, 1)  # (4,M,b,·,L) → (b,4,·,M·L)

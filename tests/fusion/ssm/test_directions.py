@@ -120,6 +120,13 @@ def test_composed_scan_on_meta_has_the_shape_of_u() -> None:
     assert scan_2d(**inputs).shape == inputs["u"].shape
 
 
+def test_autocast_changes_nothing() -> None:
+    inputs = {name: tensor.float() for name, tensor in map_inputs(2, 4, 5).items()}
+    expected = scan_2d(**inputs, backend="reference")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(scan_2d(**inputs, backend="reference"), expected)
+
+
 def test_gradients_of_the_composition() -> None:
     inputs = {name: tensor.requires_grad_() for name, tensor in map_inputs(2, 2, 2).items()}
 
