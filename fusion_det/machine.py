@@ -45,6 +45,14 @@ def freed_memory_kept() -> Iterator[None]:
         library.malloc_trim(0)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether this says that memory ran out, a device's or the machine's own, of which torch tells by its message alone."""
+    import torch
+
+    known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
+    return known or (isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error))
+
+
 def device_name(device: str) -> str:
     """What a device is called by its maker: "NVIDIA H100 …" for "cuda", the processor's name for "cpu"."""
     if device.startswith("cuda"):

@@ -20,7 +20,7 @@ from fusion_det.errors import FusionDetError, MethodError
 from fusion_det.files import write_json
 from fusion_det.fusion import FusionMethod, build_method, load_method_modules, weights_status
 from fusion_det.fusion.method import used_precision
-from fusion_det.machine import device_name, freed_memory_kept
+from fusion_det.machine import device_name, freed_memory_kept, is_out_of_memory
 
 
 def measure(job: Job) -> Measurement:
@@ -41,7 +41,9 @@ def measure(job: Job) -> Measurement:
     try:
         with torch.no_grad():
             return _measure(method, job)
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise MethodError(f"{job.method} ran out of {job.device} memory at {job.width}×{job.height}") from error
 
 

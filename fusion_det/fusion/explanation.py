@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 
 from fusion_det.errors import MethodError
 from fusion_det.fusion.method import FusionMethod, MethodCard
+from fusion_det.machine import is_out_of_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,9 +124,12 @@ def explain_pair(method: FusionMethod, pair: Pair, device: str = "cpu") -> Expla
             padded_ir, padded_vi = pad_for(card, ir), pad_for(card, luma(vi) if card.fuses == "luma" else vi)
             dtype = method.dtype or vi.dtype
             explanation = method.explain(padded_ir.to(dtype), padded_vi.to(dtype))
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        size, cure = pair.vi.shape[-2:], "a machine with more memory" if device == "cpu" else "--device cpu"
         raise MethodError(
-            f"{card.name} ran out of {device} memory on {pair.stem} ({vi.shape[-1]}×{vi.shape[-2]}); use --device cpu"
+            f"{card.name} ran out of {device} memory on {pair.stem} ({size[1]}×{size[0]}); use {cure}"
         ) from error
     if not all(math.isfinite(step.mean) for step in explanation.steps):
         raise MethodError(

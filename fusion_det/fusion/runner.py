@@ -23,7 +23,7 @@ from fusion_det.errors import ConfigError, MethodError, StageError
 from fusion_det.fusion.external import ExternalImages
 from fusion_det.fusion.method import FusionMethod
 from fusion_det.fusion.png import is_whole_png, sweep, write_png
-from fusion_det.machine import freed_memory_kept
+from fusion_det.machine import freed_memory_kept, is_out_of_memory
 from fusion_det.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -174,12 +174,14 @@ class FusionRunner:
                 ir = torch.stack([pair.ir for pair in pairs]).to(self.device)
                 vi = torch.stack([pair.vi for pair in pairs]).to(self.device)
                 return fuse_frames(self.method, ir, vi, self.color, stems).cpu().numpy()
-        except torch.OutOfMemoryError as error:
-            raise MethodError(
-                f"fusion method {self.method.card.name} ran out of {self.device} memory on {len(pairs)} pair(s) of "
-                f"{pairs[0].vi.shape[-1]}×{pairs[0].vi.shape[-2]}; use a smaller --batch-size or --device cpu"
-            ) from error
         except Exception as error:
+            if is_out_of_memory(error):
+                cures = ["a smaller --batch-size"] if len(pairs) > 1 else []
+                cures += ["a machine with more memory" if self.device == "cpu" else "--device cpu"]
+                raise MethodError(
+                    f"fusion method {self.method.card.name} ran out of {self.device} memory on {len(pairs)} pair(s) of "
+                    f"{pairs[0].vi.shape[-1]}×{pairs[0].vi.shape[-2]}; use {' or '.join(cures)}"
+                ) from error
             error.add_note(f"while fusing {', '.join(stems)} with {self.method.card.name}")
             raise
 

@@ -260,10 +260,12 @@ def test_a_defect_of_a_method_tells_the_pair(records: list[PairRecord], tmp_path
 def test_out_of_memory_names_the_option(records: list[PairRecord], tmp_path: Path) -> None:
     class Greedy(Probe):
         def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
-            raise torch.OutOfMemoryError("no")
+            return torch.empty(1 << 58)
 
-    with pytest.raises(MethodError, match=r"1 pair\(s\) of 20×14; use a smaller --batch-size"):
+    with pytest.raises(MethodError, match=r"out of cpu memory on 1 pair\(s\) of 20×14; use a machine with more memory"):
         FusionRunner(Greedy()).run(records, tmp_path / "out")
+    with pytest.raises(MethodError, match=r"on 2 pair\(s\) of 20×14; use a smaller --batch-size or a machine"):
+        FusionRunner(Greedy(), batch_size=2).run(records, tmp_path / "out")
 
 
 def test_source_that_disappeared(records: list[PairRecord], tmp_path: Path) -> None:
