@@ -16,7 +16,20 @@ from fusion_det.errors import FusionDetError
 def _app() -> Any:
     import typer
 
-    from fusion_det.cli import data, doctor, efficiency, explain, fuse, methods, quality, report, run, splits, status
+    from fusion_det.cli import (
+        data,
+        doctor,
+        efficiency,
+        explain,
+        fuse,
+        methods,
+        quality,
+        report,
+        run,
+        splits,
+        status,
+        train_fusion,
+    )
 
     app = typer.Typer(
         name="fusion-det",
@@ -32,6 +45,7 @@ def _app() -> Any:
     app.add_typer(data.app, name="data")
     app.add_typer(splits.app, name="splits")
     app.command("fuse")(fuse.fuse)
+    app.command("train-fusion")(train_fusion.train_fusion)
     app.command("explain")(explain.explain)
     app.command("efficiency")(efficiency.efficiency)
     app.command("quality")(quality.quality)

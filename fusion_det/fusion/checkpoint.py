@@ -94,14 +94,16 @@ def save_checkpoint(file: Path, state: Mapping[str, torch.Tensor], metadata: Map
     Raises:
         MethodError: ``file`` has another suffix.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if file.suffix != ".safetensors":
         raise MethodError(f"checkpoints are written as .safetensors, not {file.name}")
     # Copies: safetensors refuses tensors that share memory.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     with replace_atomically(file) as temporary:
-        save_file(tensors, str(temporary), metadata=dict(metadata))
+        temporary.write_bytes(
+            save(tensors, dict(metadata))
+        )  # save_file would make the file readable by its owner alone
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -70,16 +70,14 @@ def _middle(both: torch.Tensor, size: int) -> torch.Tensor:
 
 
 class EpochOrder(Sampler[tuple[int, int]]):
-    """(epoch, index) of every pair once, in an order drawn from (seed, epoch); in their own order without a seed.
-
-    Lightning sets the epoch, as of any sampler with ``set_epoch``.
-    """
+    """(epoch, index) of every pair once, in an order drawn from (seed, epoch); in their own order without a seed."""
 
     def __init__(self, length: int, seed: int | None) -> None:
-        self._length, self._seed, self._epoch = length, seed, 0
+        self._length, self._seed, self._epoch, self._first = length, seed, 0, 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self._epoch = epoch
+    def set_epoch(self, epoch: int, first: int = 0) -> None:
+        """What the next pass is: an epoch, from its pair number ``first`` on."""
+        self._epoch, self._first = epoch, first
 
     def __len__(self) -> int:
         return self._length
@@ -89,7 +87,7 @@ class EpochOrder(Sampler[tuple[int, int]]):
         if self._seed is not None:
             generator = torch.Generator().manual_seed(derive_seed("fusion order", self._seed, self._epoch))
             order = torch.randperm(self._length, generator=generator).tolist()
-        for index in order:
+        for index in order[self._first :]:
             yield self._epoch, index
 
 
@@ -111,3 +109,15 @@ def crop_loader(
         persistent_workers=workers > 0,
         pin_memory=pin_memory,
     )
+
+
+def batches_from(loader: DataLoader[Batch], start: int) -> Iterator[Batch]:
+    """Batch number ``start`` of a training loader, counted over all epochs, and those after it, without end."""
+    order, size = loader.sampler, loader.batch_size
+    if not isinstance(order, EpochOrder) or size is None:
+        raise TypeError("batches are counted for loaders that crop_loader made")
+    epoch, position = divmod(start, len(loader))
+    while True:
+        order.set_epoch(epoch, first=position * size)
+        yield from loader
+        epoch, position = epoch + 1, 0

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fusion_det.fusion.training.classifiers import Classifier
+from fusion_det.fusion.training.settings import TermWeights
 
 WINDOW, SIGMA = 11, 1.5
 """Of the Gaussian under which SSIM is computed (Wang et al. 2004)."""
@@ -112,16 +113,6 @@ def _moments(maps: torch.Tensor) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class LossWeights:
-    """Factors of the four terms; the paper's by default."""
-
-    perception: float = 1.0
-    l1: float = 15.0
-    ssim: float = 15.0
-    gradient: float = 15.0
-
-
-@dataclass(frozen=True)
 class LossTerms:
     """The loss of a batch, and its four terms before they are weighted; tensors without dimensions."""
 
@@ -146,10 +137,10 @@ class FusionLoss(nn.Module):
     """
 
     def __init__(
-        self, classifier: Classifier | None, weights: LossWeights | None = None, temperature: float = 1.0
+        self, classifier: Classifier | None, weights: TermWeights | None = None, temperature: float = 1.0
     ) -> None:
         super().__init__()
-        self.classifier, self.weights, self.temperature = classifier, weights or LossWeights(), temperature
+        self.classifier, self.weights, self.temperature = classifier, weights or TermWeights(), temperature
 
     def forward(self, ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor) -> LossTerms:
         """All (B,1,H,W), float32, H and W at least 6."""

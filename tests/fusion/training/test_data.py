@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 
 from fusion_det.data.images import load_pair
 from fusion_det.data.pair import PairRecord
-from fusion_det.fusion.training.data import Batch, EpochOrder, PairCrops, crop_loader
+from fusion_det.fusion.training.data import Batch, EpochOrder, PairCrops, batches_from, crop_loader
 from fusion_det.fusion.training.mixture import Member
 
 SIZE = 24
@@ -107,3 +108,11 @@ def test_fewer_pairs_than_a_batch(members: list[Member]) -> None:
     loader = crop_loader(members[:3], size=SIZE, batch=20, seed=0)
     assert [len(batch.ids) for batch in loader] == [3]
     assert len(crop_loader(members[:3], size=SIZE, batch=2, seed=0)) == 1
+
+
+@pytest.mark.parametrize("start", [0, 2, 3, 4, 7])
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_go_on_wherever_they_are_begun(members: list[Member], start: int, workers: int) -> None:
+    whole = list(islice(batches_from(crop_loader(members, size=SIZE, batch=2, seed=0), 0), 10))
+    loader = crop_loader(members, size=SIZE, batch=2, seed=0, workers=workers)
+    assert same(list(islice(batches_from(loader, start), 10 - start)), whole[start:])

@@ -13,7 +13,6 @@ from fusion_det.fusion.training.classifiers import Classifier
 from fusion_det.fusion.training.losses import (
     FusionLoss,
     InformationWeights,
-    LossWeights,
     balanced_temperature,
     entropy,
     gradient_loss,
@@ -24,6 +23,7 @@ from fusion_det.fusion.training.losses import (
     source_information,
     ssim_loss,
 )
+from fusion_det.fusion.training.settings import TermWeights
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "s4fusion" / "loss_golden.npz"
 
@@ -107,7 +107,7 @@ def test_total_is_the_papers_sum(tiny_classifier: Classifier) -> None:
 def test_without_perception_the_classifier_weighs_but_does_not_judge(tiny_classifier: Classifier) -> None:
     ir, vi, fused = torch.rand(3, 2, 1, 40, 40)
     with_it = FusionLoss(tiny_classifier)(ir, vi, fused)
-    without = FusionLoss(tiny_classifier, LossWeights(perception=0))(ir, vi, fused)
+    without = FusionLoss(tiny_classifier, TermWeights(perception=0))(ir, vi, fused)
     assert float(without.perception) == 0
     torch.testing.assert_close(without.l1, with_it.l1)
 

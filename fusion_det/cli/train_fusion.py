@@ -1,0 +1,158 @@
+"""``fusion-det train-fusion``: train a fusion network on pairs of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fusion_det.cli.console import RichProgress, console
+from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
+
+if TYPE_CHECKING:
+    from fusion_det.fusion.training.mixture import Mixture
+    from fusion_det.fusion.training.trainer import TrainSummary
+
+_EXAMPLES = """Examples:
+
+  fusion-det train-fusion s4fusion --data msrs --data m3fd_fusion=0.7 --data roadscene=0.7 --out s4 --device cuda
+
+  fusion-det train-fusion s4fusion --data roadscene --validation 20 --preset small --minutes 120 --out s4small
+
+  fusion-det train-fusion s4fusion --data m3fd --exclude-split split.json --out s4m3fd    (leaves val and test ids alone)
+
+  fusion-det fuse --method s4fusion --weights s4small/best.safetensors --data m3fd --out fused"""
+
+
+def train_fusion(
+    method: Annotated[str, typer.Argument(help="A fusion method with a network; see fusion-det methods.")],
+    data: Annotated[
+        list[str],
+        typer.Option(metavar="DATASET[=SHARE]", help="Pairs to learn from: a dataset's name or folder (repeatable)."),
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of this training; a training interrupted there goes on.")],
+    config: Annotated[str | None, typer.Option(help="Variant of the network.")] = None,
+    preset: Annotated[
+        str, typer.Option(help="paper: as S4Fusion was trained. small: for machines without a GPU.")
+    ] = "paper",
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training pairs.")] = None,
+    minutes: Annotated[float | None, typer.Option(help="Instead of --epochs: fit the training to this time.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Pairs at once.")] = None,
+    accumulate: Annotated[int | None, typer.Option(help="Batches whose gradients make one step.")] = None,
+    crop: Annotated[int | None, typer.Option(help="Side of the square crops, in pixels.")] = None,
+    peak_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
+    clip: Annotated[float | None, typer.Option(help="Largest norm of a step's gradient.")] = None,
+    classifier: Annotated[
+        str | None,
+        typer.Option(help="What the loss sees images through: resnet50, efficientnet_lite0, timm/NAME or none."),
+    ] = None,
+    classifier_weights: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Its weights, if not the usual ones.")
+    ] = None,
+    validation: Annotated[int, typer.Option(min=0, help="Pairs held out, by which the best weights are chosen.")] = 0,
+    exclude_split: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A detector's split, whose val and test ids must not be learnt from."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    split_seed: Annotated[int, typer.Option(help="Seed of shares and held-out pairs.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps, or auto.")] = "auto",
+    precision: Annotated[
+        str | None, typer.Option(help="float32, bfloat16, or auto: bfloat16 on GPUs that have it.")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that read pairs; 0 reads between the steps.")] = 1,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs of each dataset.")] = None,
+    cache: CacheDir = DEFAULT_CACHE,
+    method_module: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE", help="Python module or .py file with more methods (repeatable)."),
+    ] = None,
+) -> None:
+    """Train a fusion network from scratch.
+
+    Leaves best.safetensors and last.safetensors with cards (what they were trained on, and how), curve.csv, curve.png and
+    sample pictures. Run the same command again to go on with a training that was interrupted: it ends as it would have.
+    """
+    from fusion_det.fusion import load_method_modules, resolve_device
+    from fusion_det.fusion.training.settings import preset as choose
+
+    load_method_modules(method_module or [])
+    settings = choose(
+        preset,
+        epochs=epochs,
+        minutes=minutes,
+        batch=batch,
+        accumulate=accumulate,
+        crop=crop,
+        peak_rate=peak_rate,
+        clip=clip,
+        classifier=classifier,
+        seed=seed,
+        precision=precision,
+    )
+    from fusion_det.fusion.training.trainer import TrainJob, train, trainable
+    from fusion_det.pipeline.versions import commit, library_versions
+
+    _, config = trainable(method, config, settings.crop)
+    chosen_device = resolve_device(device)
+    with RichProgress() as progress:
+        mixture = _mixture(data, validation, split_seed, exclude_split, limit, cache, progress)
+        versions = library_versions("torch", "lightning", "numpy", "numba")
+        job = TrainJob(
+            method=method,
+            mixture=mixture,
+            settings=settings,
+            out=out,
+            config=config,
+            device=chosen_device,
+            workers=workers,
+            classifier_weights=classifier_weights,
+            provenance={"commit": commit(), "versions": versions},
+        )
+        console(stderr=True).print(
+            f"{method}: {len(mixture.train)} pairs to learn from, {len(mixture.validation)} held out", markup=False
+        )
+        summary = train(job, progress)
+    _report(method, out, mixture, summary)
+
+
+train_fusion.__doc__ = f"{train_fusion.__doc__}\n\n{_EXAMPLES}"
+
+
+def _mixture(
+    data: list[str],
+    validation: int,
+    seed: int,
+    exclude: Path | None,
+    limit: int | None,
+    cache: Path,
+    progress: RichProgress,
+) -> Mixture:
+    from fusion_det.data import Split, open_dataset
+    from fusion_det.fusion.training.mixture import Source, mix, parse_source
+
+    split = None if exclude is None else Split.load(exclude)
+    sources = []
+    for text in data:
+        name, share = parse_source(text)
+        sources.append(Source(open_dataset(name, limit=limit, cache_dir=cache, progress=progress), share))
+    return mix(sources, validation=validation, seed=seed, exclude=split)
+
+
+def _report(method: str, out: Path, mixture: Mixture, summary: TrainSummary) -> None:
+    lines = []
+    if summary.resumed_at:
+        lines.append(f"went on after step {summary.resumed_at}")
+    if summary.steps < summary.total:
+        lines.append(f"stopped after step {summary.steps} of {summary.total}: the time was over")
+    speed = f", {summary.pairs_per_second:.2f} pairs a second" if summary.pairs_per_second else ""
+    lines.append(f"{summary.steps} steps in {summary.seconds / 60:.1f} min{speed}")
+    if summary.rows:
+        last = summary.rows[-1]
+        judged = ("validation", last["val_total"]) if "val_total" in last else ("training", last["total"])
+        lines.append(f"{judged[0]} loss {judged[1]:.3f} at the end; best weights from step {summary.best_step}")
+    if mixture.synthetic:
+        lines.append("trained on demo pictures: for trying things out, not for figures")
+    lines.append(f"fusion-det fuse --method {method} --weights {out / 'best.safetensors'} … fuses with it")
+    console().print("\n".join(lines), markup=False, soft_wrap=True)

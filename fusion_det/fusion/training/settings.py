@@ -1,0 +1,83 @@
+"""What can be chosen about a training, and the choices that have names. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from fusion_det.errors import ConfigError
+
+TrainPrecision = Literal["auto", "float32", "bfloat16"]
+"""What the network computes in; losses and the classifier are float32 in any case. "auto": bfloat16 on a GPU that has it."""
+
+
+@dataclass(frozen=True)
+class TermWeights:
+    """Factors of the loss's four terms (S4Fusion, Sec. IV-A)."""
+
+    perception: float = 1.0
+    l1: float = 15.0
+    ssim: float = 15.0
+    gradient: float = 15.0
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The defaults are S4Fusion's (arXiv:2405.20881, Sec. IV-A); what it does not publish is said here.
+
+    crop: side of the square crops, in pixels. batch: pairs at once; accumulate: batches whose gradients make one step.
+    epochs: passes over the training pairs. minutes: instead, the time that the training is fitted to.
+    warmup: share of all steps in which the learning rate rises (not published).
+    start_rate, peak_rate, final_rate: of :class:`~fusion_det.fusion.training.schedule.WarmupCosine`.
+    weight_decay: of AdamW (not published: torch's default). clip: largest norm of the gradient; None does not clip.
+    classifier: see :mod:`fusion_det.fusion.training.classifiers`. weights: of the loss's terms.
+    seed: of the network's first weights, of the order of the pairs, and of crops and flips.
+    sample_every: epochs between two sheets of sample pictures.
+    """
+
+    crop: int = 229
+    batch: int = 20
+    accumulate: int = 1
+    epochs: int = 800
+    minutes: float | None = None
+    warmup: float = 0.05
+    start_rate: float = 3e-4
+    peak_rate: float = 1.5e-3
+    final_rate: float = 6e-4
+    weight_decay: float = 0.01
+    clip: float | None = None
+    classifier: str = "resnet50"
+    weights: TermWeights = field(default_factory=TermWeights)
+    precision: TrainPrecision = "auto"
+    seed: int = 0
+    sample_every: int = 10
+
+    def __post_init__(self) -> None:
+        for option in ("crop", "batch", "accumulate", "epochs", "sample_every"):
+            if getattr(self, option) < 1:
+                raise ConfigError(f"--{option.replace('_', '-')} {getattr(self, option)}: at least 1")
+        if self.minutes is not None and not self.minutes > 0:
+            raise ConfigError(f"--minutes {self.minutes:g}: more than 0")
+        if self.precision not in get_args(TrainPrecision):
+            raise ConfigError(f"--precision {self.precision}: use {', '.join(get_args(TrainPrecision))}")
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+PRESETS: dict[str, TrainSettings] = {
+    "paper": TrainSettings(),
+    "small": replace(TrainSettings(), batch=4, crop=157, epochs=100, clip=1.0, classifier="efficientnet_lite0"),
+}
+"""By name. "small" is for machines without a GPU: a light classifier and small batches, whose gradients are clipped."""
+
+
+def preset(name: str, **changes: Any) -> TrainSettings:
+    """A preset with some of its settings changed; those that are None are left as they are.
+
+    Raises:
+        ConfigError: no such preset, or a setting that makes no sense.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"--preset {name}: use {' or '.join(PRESETS)}")
+    return replace(PRESETS[name], **{option: value for option, value in changes.items() if value is not None})

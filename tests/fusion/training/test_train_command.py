@@ -1,0 +1,74 @@
+"""``fusion-det train-fusion`` as a person types it."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("lightning", reason="Lightning is not installed")
+
+from training_jobs import LEARNERS, write_pairs
+
+from fusion_det.cli import main
+
+pytestmark = pytest.mark.usefixtures("fresh_registry")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("made") / "pairs")
+
+
+def run(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["train-fusion", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture
+def usual(pairs: Path, tmp_path: Path) -> list[object]:
+    return [
+        "learner", "--method-module", LEARNERS, "--data", pairs, "--out", tmp_path / "out", "--cache", tmp_path / "cache",
+        "--crop", 24, "--batch", 2, "--epochs", 1, "--classifier", "none", "--device", "cpu", "--workers", 0,
+    ]  # fmt: skip
+
+
+def test_it_trains_and_says_how_to_use_the_result(
+    usual: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    split = tmp_path / "split.json"
+    split.write_text(json.dumps({"train": ["05", "06"], "val": ["00"], "test": ["01", "02"]}))
+    assert run(*usual, "--validation", 2, "--exclude-split", split) == 0
+    captured = capsys.readouterr()
+    assert re.search(r"6 pairs to learn from, 2 held out", captured.err)
+    assert "3 steps" in captured.out and "--weights" in captured.out
+    card = json.loads((tmp_path / "out" / "best.json").read_text())
+    assert not {"00", "01", "02"} & {*card["data"][0]["train"], *card["data"][0]["validation"]}
+    assert card["versions"]["torch"] and card["trained_on"] == ["pairs"]
+    assert run(*usual, "--validation", 2, "--exclude-split", split) == 0
+    assert "went on after step 3" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["--preset", "large"], "--preset large: use paper or small"),
+        (["--crop", "25"], "--crop 25: learner takes squares of 32"),
+        (["--classifier", "vgg"], "--classifier vgg"),
+        (["--validation", "11"], "--validation 11"),
+        (["--data", "nowhere/at/all"], "nowhere/at/all"),
+    ],
+)
+def test_errors_name_the_option(
+    usual: list[object], wrong: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*usual, *wrong) == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--help") == 0
+    assert "--exclude-split" in capsys.readouterr().out
