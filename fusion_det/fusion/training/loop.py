@@ -171,7 +171,7 @@ class TrainingLoop:
             for _ in range(self.settings.accumulate):
                 total = self.losses(next(batches)).total
                 self.fabric.backward(total / self.settings.accumulate)
-                float(total)  # waits for the device
+                float(total.detach())  # waits for the device
             self.optimizer.zero_grad(set_to_none=True)
             seconds.append(time.perf_counter() - started)
         self.network.load_state_dict(kept)
