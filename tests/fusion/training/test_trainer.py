@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("fresh_registry")
 
 @pytest.fixture(scope="module")
 def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_pairs(tmp_path_factory.mktemp("pairs"))
+    return write_pairs(tmp_path_factory.mktemp("made") / "pairs")  # the name decides what is held out
 
 
 def rows(out: Path) -> list[dict[str, str]]:
@@ -57,7 +57,8 @@ def whole(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_learns(pairs: Path, tmp_path: Path) -> None:
     summary = train(job_of(pairs, tmp_path / "out", epochs=80, sample_every=1000))
     assert summary.steps == summary.total == 160
-    assert summary.rows[-1]["val_total"] < 0.5 * summary.rows[0]["val_total"]
+    assert summary.rows[-1]["total"] < 0.5 * summary.rows[0]["total"]
+    assert summary.rows[-1]["val_total"] < 0.7 * summary.rows[0]["val_total"]
 
 
 @pytest.mark.parametrize(("at", "workers"), [(3, 1), (4, 0)])
@@ -142,7 +143,7 @@ def test_a_network_of_colour(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_not_a_number_names_the_pairs_and_changes_nothing(pairs: Path, tmp_path: Path) -> None:
-    with pytest.raises(StageError, match=r"loss became (nan|inf) in step 1 .*pairs_?\d*/\d\d"):
+    with pytest.raises(StageError, match=r"loss became (nan|inf) in step 1 .*pairs/\d\d"):
         train(job_of(pairs, tmp_path / "out", "breaking"))
     state = torch.load(tmp_path / "out" / "state.pt", weights_only=True)
     assert state["progress"]["step"] == 0
