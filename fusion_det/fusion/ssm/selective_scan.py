@@ -76,8 +76,8 @@ def selective_scan(
         y_t[d]   = Σ_n C_t[g(d),n]·h_t[d,n] + D[d]·u_t[d]
 
     B enters as Δ·B, the first order of the zero-order hold, as in every published implementation. Differentiable in all
-    tensors (the last state is not). A ``torch.overrides.TorchFunctionMode`` sees the call, as it sees those of torch's own
-    functions: so operations are counted whichever backend computes them.
+    tensors (the last state is not), once: only the reference has second derivatives. A ``torch.overrides.TorchFunctionMode``
+    sees the call, as it sees those of torch's own functions: so operations are counted whichever backend computes them.
 
     Args:
         u, delta: (b,d,L) floating point. A: (d,N), normally negative. B, C: (b,G,N,L), d divisible by G. D, delta_bias: (d).
@@ -112,7 +112,7 @@ def selective_scan(
         scan = selective_scan_reference
     y, last_state = scan(u, delta, A, B, C, D, delta_bias, delta_softplus)
     if z is not None:
-        y = y * F.silu(z)
+        y = (y * F.silu(z)).to(u.dtype)
     return (y, last_state) if return_last_state else y
 
 
