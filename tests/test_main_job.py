@@ -114,7 +114,7 @@ def test_a_method_without_weights_is_a_row_and_no_failure_unless_it_was_named(
     for ended in (by_pattern, by_name):
         assert "weights/s4fusion/model.pkl" in ended.stderr
     row = next(run for run in place.results()["runs"] if run["method"] == "s4fusion")
-    assert row["status"] == "failed"
+    assert row["status"] == "no weights"
     assert "model.pkl" in row["reason"]
 
 

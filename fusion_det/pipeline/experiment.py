@@ -154,7 +154,7 @@ def run_experiment(
     failures = tuple(
         f"{r.method} seed {r.seed}: {r.reason}"
         for r in results.runs
-        if r.status == "failed" and r.method not in waiting
+        if r.status != "ok" and r.method not in waiting
     )
     ran = sum(o.state == "done" for o in outcomes.values())
     return Finished(results, file, page, ran, failures, waiting)

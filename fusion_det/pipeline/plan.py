@@ -204,7 +204,7 @@ def collect_results(plan: Plan, outcomes: Mapping[str, Outcome], provenance: Map
         methods=tuple(_method_info(plan, spec, outcomes) for spec in plan.methods),
         runs=tuple(_method_run(row, outcomes, plan.split.digest) for row in plan.rows)
         + tuple(
-            MethodRun(method=name, seed=seed, status="failed", reason=why)
+            MethodRun(method=name, seed=seed, status="no weights", reason=why)
             for name, why in plan.unready.items()
             for seed in experiment.seeds
         ),

@@ -49,9 +49,9 @@ class MethodRun(_Frozen):
 
     method: str
     seed: int
-    status: Literal["ok", "failed"]
+    status: Literal["ok", "failed", "no weights"]
     reason: str = ""
-    """For a failed run: one line, then how to mend it."""
+    """For a run without a figure: one line, then how to mend it."""
     detections: dict[str, Path] = Field(default_factory=dict)
     """Split ("val", "test", perhaps "extra") → COCO results JSON: list of {image_id: stem, category_id: 1-based class index,
     bbox: [x, y, w, h] pixels, score}."""

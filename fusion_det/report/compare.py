@@ -75,7 +75,7 @@ def _row(a: MethodSummary | None, b: MethodSummary | None) -> tuple[Cell, ...]:
         if method is None:
             cells += [Cell("not run"), Cell(MISSING)]
         else:
-            text = percent(method.mean) if method.mean is not None else "failed"
+            text = percent(method.mean) if method.mean is not None else method.without_figure
             note = f"± {percent(method.std)}" if method.std is not None else ""
             cells += [Cell(text, note=note), Cell(seeds_text(method))]
     if a is None or b is None or a.mean is None or b.mean is None:

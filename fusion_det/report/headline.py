@@ -135,7 +135,10 @@ def _caveats(results: ExperimentResults, summary: Summary) -> list[str]:
         clean = [m for m in summary.fusions if not m.info.contaminated]
         best = f" Among the other fusions {_figures(clean[0])} comes first." if clean else ""
         out.append(f"The weights of {join_words(flagged)} have, or may have, seen test images (†).{best}")
-    failed = [m.info.label for m in summary.methods if m.mean is None]
+    waiting = [m.info.label for m in summary.methods if m.mean is None and m.without_figure == "no weights"]
+    if waiting:
+        out.append(f"No figure for {join_words(waiting)}, whose weights are not there.")
+    failed = [m.info.label for m in summary.methods if m.mean is None and m.without_figure == "failed"]
     if failed:
-        out.append(f"No figure for {join_words(failed)}; see what failed.")
+        out.append(f"No figure for {join_words(failed)}; the reason is below.")
     return out

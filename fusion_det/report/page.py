@@ -165,7 +165,7 @@ def _marked(summary: Summary) -> list[Cell]:
 
 
 def _method_row(m: MethodSummary, mark: Any, reference: bool, paper: bool) -> list[Cell]:
-    text = percent(m.mean) if m.mean is not None else "failed"
+    text = percent(m.mean) if m.mean is not None else m.without_figure
     note = f"± {percent(m.std)}" if m.std is not None else ""
     row = [Cell(flagged(m, m.info.label), value=float(m.info.order)), Cell(text, mark, m.mean, note)]
     row.append(Cell(seeds_text(m), value=float(len(m.ok))))

@@ -71,8 +71,14 @@ class MethodSummary:
         return self.info.family == "control"
 
     @property
+    def without_figure(self) -> str:
+        """What stands in the place of a figure: "no weights", or "failed"."""
+        states = {run.status for run in self.failed}
+        return "no weights" if states == {"no weights"} else "failed"
+
+    @property
     def reasons(self) -> tuple[str, ...]:
-        """Distinct reasons of the failed runs, in order."""
+        """Distinct reasons of the runs without a figure, in order."""
         return tuple(dict.fromkeys(run.reason or "no reason was recorded; see the run's log" for run in self.failed))
 
     def mean_of(self, *keys: str) -> float | None:
@@ -205,7 +211,7 @@ def _method(info: MethodInfo, runs: Sequence[MethodRun]) -> MethodSummary:
     return MethodSummary(
         info=info,
         ok=ok,
-        failed=tuple(run for run in runs if run.status == "failed"),
+        failed=tuple(run for run in runs if run.status != "ok"),
         values=values,
         mean=mean,
         std=std,

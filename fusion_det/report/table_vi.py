@@ -154,7 +154,7 @@ def detector_text(results: ExperimentResults) -> str:
 def _map_cells(methods: tuple[MethodSummary, ...]) -> list[Cell]:
     cells = []
     for method, mark in zip(methods, marks([m.mean for m in methods]), strict=True):
-        text = percent(method.mean) if method.mean is not None else "failed"
+        text = percent(method.mean) if method.mean is not None else method.without_figure
         note = f"± {percent(method.std)}" if method.std is not None else ""
         cells.append(Cell(text, mark, method.mean, note))
     return cells
@@ -250,7 +250,7 @@ def _method_json(results: ExperimentResults, m: MethodSummary) -> dict[str, Any]
         "label": m.info.label,
         "abbreviation": m.info.abbreviation,
         "family": m.info.family,
-        "status": "ok" if m.ok and not m.failed else "partial" if m.ok else "failed",
+        "status": "ok" if m.ok and not m.failed else "partial" if m.ok else m.without_figure,
         "reasons": list(m.reasons),
         "weights": m.info.weights,
         "trained_on": list(m.info.trained_on),
