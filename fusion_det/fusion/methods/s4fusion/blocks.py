@@ -148,7 +148,8 @@ class PatchExpanding(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        squares = self.norm(project(x, self.expand.weight).unflatten(-1, (2, 2, -1)))  # (b,H,W,2,2,C): row offset, column offset
+        # (b,H,W,2,2,C): row offset, column offset
+        squares = self.norm(project(x, self.expand.weight).unflatten(-1, (2, 2, -1)))
         return squares.permute(0, 1, 3, 2, 4, 5).flatten(3, 4).flatten(1, 2)
 
 
