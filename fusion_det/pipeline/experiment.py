@@ -152,9 +152,7 @@ def run_experiment(
     page = write_report(results, places.report(results.experiment), display.bar("report") if display else None)
     waiting = {name: why for name, why in plan.unready.items() if not asked_for(name, plan.experiment.methods)}
     failures = tuple(
-        f"{r.method} seed {r.seed}: {r.reason}"
-        for r in results.runs
-        if r.status != "ok" and r.method not in waiting
+        f"{r.method} seed {r.seed}: {r.reason}" for r in results.runs if r.status != "ok" and r.method not in waiting
     )
     ran = sum(o.state == "done" for o in outcomes.values())
     return Finished(results, file, page, ran, failures, waiting)
