@@ -105,12 +105,19 @@ class TrainingLoop:
         """Train until all steps are done, or ``after_step`` returns False.
 
         Raises:
-            StageError: loss or gradient became NaN or infinite; names the pairs of that step. Weights are as before it.
+            StageError: loss or gradient became NaN or infinite: names the pairs of that step, which is not taken. Or the
+                device's memory is too small.
         """
         batches = batches_from(self.loader, self.progress.step * self.settings.accumulate)
         while self.progress.step < self.progress.total:
             started = time.perf_counter()
-            self._step(batches)
+            try:
+                self._step(batches)
+            except torch.OutOfMemoryError as error:
+                raise StageError(
+                    f"{self.fabric.device} has not enough memory for {self.settings.batch} crops of {self.settings.crop} "
+                    f"pixels: use a smaller --batch, and --accumulate for as many pairs a step"
+                ) from error
             self.progress.seconds += time.perf_counter() - started
             if not after_step():
                 return

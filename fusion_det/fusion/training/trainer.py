@@ -169,7 +169,8 @@ class _Recorder:
         resumed_at, seconds = progress.step, progress.seconds
         self.shown.start(f"training {self.job.method}", progress.total, done=progress.step)
         self._save_state()  # so that a folder with checkpoints always has one
-        self.loop.run(self._after_step)
+        if self._has_time():
+            self.loop.run(self._after_step)
         steps = progress.step - resumed_at
         if progress.counted:
             self._end_epoch()
@@ -189,14 +190,19 @@ class _Recorder:
         )
 
     def _after_step(self) -> bool:
-        progress, minutes = self.loop.progress, self.job.settings.minutes
+        progress = self.loop.progress
         mean = progress.sums["total"] / progress.counted
         self.shown.advance(1, note=f"epoch {len(progress.rows) + 1}, loss {mean:.3f}")
         if progress.step % self.loop.steps_per_epoch == 0:
             self._end_epoch()
         if time.monotonic() - self.saved >= STATE_EVERY:
             self._save_state()
-        return minutes is None or progress.seconds < 60 * minutes
+        return self._has_time()
+
+    def _has_time(self) -> bool:
+        """False when ``minutes`` are over though steps are left, because the machine became slower than it was measured."""
+        minutes = self.job.settings.minutes
+        return minutes is None or self.loop.progress.seconds < 60 * minutes
 
     def _end_epoch(self) -> None:
         progress = self.loop.progress

@@ -22,6 +22,7 @@ from training_jobs import SETTINGS, job_of, write_pairs
 
 from fusion_det.errors import ConfigError, MethodError, StageError
 from fusion_det.fusion import build_method
+from fusion_det.fusion.training.loop import TrainingLoop
 from fusion_det.fusion.training.trainer import train, trainable
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
@@ -148,6 +149,27 @@ def test_not_a_number_names_the_pairs_and_changes_nothing(pairs: Path, tmp_path:
     state = torch.load(tmp_path / "out" / "state.pt", weights_only=True)
     assert state["progress"]["step"] == 0
     assert all(torch.isfinite(value).all() for value in state["network"].values())
+
+
+def test_too_little_memory_says_which_option_helps(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(TrainingLoop, "losses", refuse)
+    with pytest.raises(StageError, match=r"2 crops of 24 pixels: use a smaller --batch"):
+        train(job_of(pairs, tmp_path / "out"))
+
+
+def test_a_slower_machine_stops_when_the_time_is_over_and_stays_stopped(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TrainingLoop, "measure", lambda self: 1e-6)
+    job = job_of(pairs, tmp_path / "out", minutes=0.005)
+    summary = train(job)
+    assert 0 < summary.steps < summary.total
+    assert train(job).steps == summary.steps
 
 
 def test_minutes_fit_the_schedule_to_the_time(pairs: Path, tmp_path: Path) -> None:
