@@ -33,7 +33,7 @@ def parallel_chart(summary: QualitySummary, all_looks: Sequence[Look], *, width:
         y = top + ROW * (row + 0.5)
         values = columns[metric.name]
         worst, best = (min(values), max(values)) if metric.higher_is_better else (max(values), min(values))
-        digits = decimals(metric)
+        digits = decimals(metric, summary.rows.profile)
         parts.append(draw_line(left, y, right, y, "rule"))
         parts.append(draw_text(0, y + 4, f"{metric.name} {metric.arrow}", "bold"))
         parts.append(draw_text(left - 10, y + 4, number(worst, digits), "dim", "end"))

@@ -27,7 +27,10 @@ ENCODINGS = ((480, 72), (360, 62), (280, 55), (200, 50))
 
 @dataclass(frozen=True)
 class Extreme:
-    """The worst or best (fusion, image) by a metric, and the fusion that did best on the same image (worst: for contrast)."""
+    """The worst or best (fusion, image) by a metric, and the fusion that did worst or best on the same image, for contrast.
+
+    digits: decimals of the values in print.
+    """
 
     metric: Metric
     kind: str
@@ -36,6 +39,7 @@ class Extreme:
     value: float
     other: MethodQuality | None
     other_value: float | None
+    digits: int
 
 
 def extremes(summary: QualitySummary) -> list[Extreme]:
@@ -63,6 +67,7 @@ def extremes(summary: QualitySummary) -> list[Extreme]:
                     sign * float(goodness[i, k]),
                     other,
                     sign * float(goodness[j, k]) if other else None,
+                    decimals(metric, summary.rows.profile),
                 )
             )
     return found
@@ -96,27 +101,26 @@ def _files(
     item: Extreme, quality_set: QualitySet, folders: Mapping[str, Mapping[str, Path]]
 ) -> Sequence[tuple[str, str, Path | None]]:
     """(title, caption, file) of every panel."""
-    digits = decimals(item.metric)
     ir, vi = quality_set.sources.get(item.stem, (None, None))
     panels: list[tuple[str, str, Path | None]] = [("Infrared", "source", ir), ("Visible", "source", vi)]
     for method, value in ((item.method, item.value), (item.other, item.other_value)):
         if method is not None:
             info = method.method.info
             file = folders.get(info.name, {}).get(item.stem)
-            panels.append((info.label, f"{item.metric.name} {number(value, digits)}", file))
+            panels.append((info.label, f"{item.metric.name} {number(value, item.digits)}", file))
     return panels
 
 
 def _caption(item: Extreme) -> str:
-    digits = decimals(item.metric)
     text = (
-        f"{item.metric.title}: the {item.kind} of all fusions and images is {number(item.value, digits)}, by "
+        f"{item.metric.title}: the {item.kind} of all fusions and images is {number(item.value, item.digits)}, by "
         f"{item.method.method.info.label}"
     )
     if item.other is None:
         return f"{text}."
     side = "lowest-ranked" if item.kind == "best" else "best"
-    return f"{text}; the {side} fusion of the same image, {item.other.method.info.label}, has {number(item.other_value, digits)}."
+    figure = number(item.other_value, item.digits)
+    return f"{text}; the {side} fusion of the same image, {item.other.method.info.label}, has {figure}."
 
 
 def _panel(title: str, caption: str, file: Path, share: int) -> PagePanel:

@@ -18,11 +18,13 @@ from fusion_det.report.summary import MethodSummary
 logger = logging.getLogger(__name__)
 
 _DECIMALS = {"MSE": 1, "SD": 2, "PSNR": 2}
+_DECIMALS_IN: dict[tuple[str, str], int] = {("MSE", "zoo"): 4}
+"""Where a profile has another scale: MSE of images in 0..1, of which one decimal would print nothing but zeros."""
 
 
-def decimals(metric: Metric) -> int:
+def decimals(metric: Metric, profile: str) -> int:
     """Digits after the point in print: three, as in the papers' tables, fewer where the figures are large."""
-    return _DECIMALS.get(metric.name, 3)
+    return _DECIMALS_IN.get((metric.name, profile), _DECIMALS.get(metric.name, 3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,15 +96,15 @@ def summarise_quality(rows: QualityRows, methods: Sequence[MethodSummary]) -> Qu
         rows=rows,
         metrics=metrics,
         stems=stems,
-        methods=_with_ranks(found, metrics),
+        methods=_with_ranks(found, metrics, rows.profile),
         counted={name: int(which.sum()) for name, which in complete.items()},
         unavailable={k: v for d in loaded.values() if d for k, v in d["unavailable"].items()},
     )
 
 
-def printed(value: float | None, metric: Metric) -> float | None:
+def printed(value: float | None, metric: Metric, profile: str) -> float | None:
     """A figure rounded as it is printed."""
-    return None if value is None else round(value, decimals(metric))
+    return None if value is None else round(value, decimals(metric, profile))
 
 
 def _load(rows: QualityRows, name: str) -> dict[str, Any] | None:
@@ -129,11 +131,11 @@ def _method(
     return MethodQuality(method, values, mean, std, {}, reason)
 
 
-def _with_ranks(methods: Sequence[MethodQuality], metrics: Sequence[Metric]) -> tuple[MethodQuality, ...]:
+def _with_ranks(methods: Sequence[MethodQuality], metrics: Sequence[Metric], profile: str) -> tuple[MethodQuality, ...]:
     """Ranks of the figures as printed, so that what reads alike ranks alike."""
     ranks: list[dict[str, float | None]] = [{} for _ in methods]
     for metric in metrics:
-        figures = [None if m.method.is_control else printed(m.mean.get(metric.name), metric) for m in methods]
+        figures = [None if m.method.is_control else printed(m.mean.get(metric.name), metric, profile) for m in methods]
         known = [i for i, figure in enumerate(figures) if figure is not None]
         sign = -1 if metric.higher_is_better else 1
         places = midranks(np.array([sign * (figures[i] or 0.0) for i in known]))

@@ -114,16 +114,20 @@ def published_table(published: PublishedFigures, summary: QualitySummary, settin
     for place, (label, figures) in enumerate(published.rows.items()):
         year = published.years.get(label)
         cells = [
-            Cell(number(v, decimals(k)), column[place], v) for v, k, column in zip(figures, metrics, marks, strict=True)
+            Cell(number(v, decimals(k, summary.rows.profile)), column[place], v)
+            for v, k, column in zip(figures, metrics, marks, strict=True)
         ]
         rows.append((Cell(f"{label}, printed"), Cell(str(year or MISSING)), *cells))
         if method := ours.get(_plain(label)):
-            cells = [_beside(method.mean.get(k.name), v, k) for v, k in zip(figures, metrics, strict=True)]
+            cells = [
+                _beside(method.mean.get(k.name), v, k, summary.rows.profile)
+                for v, k in zip(figures, metrics, strict=True)
+            ]
             rows.append((Cell(flagged(method.method, f"{label}, ours")), Cell(""), *cells))
     known = {_plain(label) for label in published.rows}
     for method in summary.fusions:
         if not known & {_plain(method.method.info.label), _plain(method.method.info.name)}:
-            cells = [_beside(method.mean.get(k.name), None, k) for k in metrics]
+            cells = [_beside(method.mean.get(k.name), None, k, summary.rows.profile) for k in metrics]
             rows.append((Cell(flagged(method.method, f"{method.method.info.label}, ours")), Cell(""), *cells))
     own = (
         f"Ours: {summary.rows.images or f'{len(summary.stems)} images'}, fused images saved {SAVED_AS[summary.rows.saving]} "
@@ -216,16 +220,19 @@ def json_document(summary: QualitySummary, setting: Setting) -> dict[str, Any]:
 
 
 def _column(summary: QualitySummary, metric: Metric) -> list[Cell]:
+    profile = summary.rows.profile
+    digits = decimals(metric, profile)
     figures = [m.mean.get(metric.name) for m in summary.methods]
     ranked = [
-        printed(v, metric) if not m.method.is_control else None for m, v in zip(summary.methods, figures, strict=True)
+        printed(v, metric, profile) if not m.method.is_control else None
+        for m, v in zip(summary.methods, figures, strict=True)
     ]
     marks = marks_of_printed(ranked, higher_is_better=metric.higher_is_better)
     cells = []
     for m, value, mark in zip(summary.methods, figures, marks, strict=True):
         spread = m.std.get(metric.name)
-        note = f"± {number(spread, decimals(metric))}" if spread is not None else ""
-        text = "n/a" if value is None and metric.name in summary.unavailable else number(value, decimals(metric))
+        note = f"± {number(spread, digits)}" if spread is not None else ""
+        text = "n/a" if value is None and metric.name in summary.unavailable else number(value, digits)
         cells.append(Cell(text, mark, value, note))
     return cells
 
@@ -242,12 +249,12 @@ def _rank_cell(rank: float | None) -> Cell:
     return Cell(f"{rank:g}", "best" if rank == 1 else "second" if rank == 2 else "", rank)
 
 
-def _beside(value: float | None, reference: float | None, metric: Metric) -> Cell:
+def _beside(value: float | None, reference: float | None, metric: Metric, profile: str) -> Cell:
     """Our figure, with its difference to a printed one."""
     if value is None:
         return Cell("n/a" if metric.learned else MISSING)
     note = f"{100 * (value / reference - 1):+.1f} %".replace("-", "−") if reference else ""
-    return Cell(number(value, decimals(metric)), value=value, note=note)
+    return Cell(number(value, decimals(metric, profile)), value=value, note=note)
 
 
 def _directions(metrics: Sequence[Metric]) -> str:
