@@ -95,7 +95,7 @@ def associate(summary: Summary, quality: QualitySummary, truth: Path | None) -> 
         sign = 1.0 if metric.higher_is_better else -1.0
         means = np.array([q.mean[metric.name] for _, q in pairs], dtype=np.float64)
         rho = float(spearman(sign * means, detected))
-        interval = None if weights is None else _interval(pairs, metric.name, sign, weights)
+        interval = None if weights is None else _interval(pairs, quality, metric.name, sign, weights)
         low, high = interval if interval is not None else (None, None)
         tau = kendall(sign * means, detected)
         raw.append((metric, _defined(rho), low, high, _defined(tau), permutation_p(means, detected)))
@@ -203,13 +203,16 @@ def tidy_rows(found: Associations, quality: QualitySummary, setting: Setting) ->
 
 
 def _weights(methods: Sequence[MethodSummary], quality: QualitySummary, truth: Path | None) -> np.ndarray | None:
-    """(B, I) how often each measured image counts in each replicate of mAP; None where that is not known."""
+    """(B, I) how often each measured image counts in each replicate of mAP; None where that is not known.
+
+    Nor where quality is of other images than mAP: an interval over the ones would not belong to a correlation over the others.
+    """
     if truth is None or not truth.is_file() or any(m.replicates is None for m in methods):
         return None
     drawn = set.union(*(resampling(m.ok) for m in methods))
     images = json.loads(truth.read_text(encoding="utf-8"))["images"]
     stems = [str(image["id"]) for image in images]
-    if len(drawn) != 1 or not set(stems) <= set(quality.stems):
+    if len(drawn) != 1 or set(stems) != set(quality.stems):
         return None
     groups, unit = bootstrap_groups(images)
     ((seed, drawn_unit, count),) = drawn
@@ -222,9 +225,11 @@ def _weights(methods: Sequence[MethodSummary], quality: QualitySummary, truth: P
     return weights
 
 
-def _interval(pairs: Sequence[Pair], metric: str, sign: float, weights: np.ndarray) -> tuple[float, float] | None:
+def _interval(
+    pairs: Sequence[Pair], quality: QualitySummary, metric: str, sign: float, weights: np.ndarray
+) -> tuple[float, float] | None:
     values = np.stack([q.values[metric] for _, q in pairs])
-    complete = np.isfinite(values).all(axis=0)
+    complete = np.isfinite([q.values[metric] for q in quality.fusions]).all(axis=0)  # the images behind the means
     counted = weights[:, complete].sum(axis=1)
     usable = counted > 0
     means = weights[usable][:, complete] @ values[:, complete].T / counted[usable, None]

@@ -84,6 +84,21 @@ def test_means_marks_and_ranks_by_hand(by_hand: QualitySummary) -> None:
     assert mean.std["SF"] == pytest.approx(2.0)
 
 
+@pytest.mark.parametrize(
+    ("profile", "scale", "texts"), [("paper", 255**2, ["130.1", "195.1"]), ("zoo", 1, ["0.0020", "0.0030"])]
+)
+def test_small_errors_of_a_profile_are_told_apart(
+    results: ExperimentResults, tmp_path: Path, profile: str, scale: float, texts: list[str]
+) -> None:
+    errors: dict[str, dict[str, list[float | None]]] = {
+        name: {"MSE": [error * scale]} for name, error in (("mean", 0.002), ("max", 0.003))
+    }
+    summary = summarise_quality(write_rows(tmp_path, errors, ["a"], profile=profile), summarise(results).methods)
+    shown = cells(quality_table(summary, SETTING))
+    assert [shown[name]["MSE"][0] for name in ("Mean", "Maximum")] == texts
+    assert [m.rank["MSE"] for m in summary.fusions] == [1, 2]
+
+
 def test_every_rendering_names_profile_stamp_and_who_is_missing(by_hand: QualitySummary) -> None:
     table = quality_table(by_hand, SETTING)
     for text in (to_markdown(table), to_latex(table)):
@@ -205,6 +220,21 @@ def test_a_metric_that_rises_with_detection_is_found(measured: ExperimentResults
     assert without.items[0].low is None
     assert not without.items[0].shown
     assert "No interval over images" in " ".join(association_table(without, quality, SETTING).notes)
+
+
+def test_no_interval_where_quality_is_of_more_images_than_map(measured: ExperimentResults, tmp_path: Path) -> None:
+    summary = summarise(measured)
+    assert measured.quality is not None
+    values, stems = {}, []
+    for name, file in measured.quality.values.items():
+        document = json.loads(file.read_text())
+        values[name] = {k: [*v, 100.0 * len(values)] for k, v in document["values"].items()}
+        stems = [*document["stems"], "an image of the training part"]
+    quality = summarise_quality(write_rows(tmp_path, values, stems), summary.methods)
+    found = associate(summary, quality, measured.ground_truth["test"])
+    assert found is not None
+    assert found.replicates == 0
+    assert all(a.low is None and not a.shown for a in found.items)
 
 
 def test_few_methods_conclude_nothing(tmp_path: Path) -> None:
