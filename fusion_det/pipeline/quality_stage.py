@@ -24,6 +24,7 @@ CODE = (
     "fusion_det.assessment.measure",
     "fusion_det.data.color",
     "fusion_det.data.images",
+    "fusion_det.fusion.filters",
 )  # fmt: skip
 """Modules that decide a value."""
 _JOURNAL = "measured.jsonl"
