@@ -132,6 +132,8 @@ class QualityConfig(_Section):
     @classmethod
     def _known_metrics(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         names = [name for item in value for name in (FORMULAS if item.casefold() == "all" else (item,))]
+        if not names:
+            raise ValueError("needs at least one name")
         try:
             return tuple(metric.name for metric in find_metrics(names))
         except QualityError as error:

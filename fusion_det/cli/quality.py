@@ -113,7 +113,8 @@ def quality(
         console(stderr=True).print(f"no figures for {failure}", style="red", markup=False, soft_wrap=True)
     for dataset, why in missing.items():
         console(stderr=True).print(f"left out: {dataset}: {why}", style="yellow", markup=False, soft_wrap=True)
-    done = f"{measured.ran} stages ran" if measured.ran else "nothing to do, all of it was cached"
+    idle = "nothing was measured" if measured.failures else "nothing to do, all of it was cached"
+    done = f"{measured.ran} {'stage' if measured.ran == 1 else 'stages'} ran" if measured.ran else idle
     console().print(f"{done}. Report: {measured.page}", markup=False, soft_wrap=True)
     if measured.failures or any(not s.quality.values for s in measured.results.sets):
         raise typer.Exit(1)
