@@ -116,6 +116,9 @@ def _cost(
             measurement = run_job(job)
     except FusionDetError as error:
         problem = str(error)
+    except Exception as error:  # a stranger's network may raise anything, which must not cost the other rows
+        log.info("counting %s failed", card.name, exc_info=True)
+        problem = f"counting failed: {type(error).__name__}: {error}"
     size = padded_size(height, card), padded_size(width, card)
     return Cost(card, config, size, parameters, flops, measurement, problem)
 

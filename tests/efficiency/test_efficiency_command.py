@@ -56,14 +56,23 @@ def test_measured(tmp_path: Path) -> None:
     assert document["provenance"]["versions"]["torch"]
 
 
-def test_one_method_that_fails_costs_the_others_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("network", "words"),
+    [
+        ("None", "measuring late failed: ValueError: no luck"),
+        ("Conv2d(1, 1, 1)", "counting failed: ValueError: no luck"),
+    ],
+)
+def test_one_method_that_fails_costs_the_others_nothing(tmp_path: Path, network: str, words: str) -> None:
     module = tmp_path / "fails_late.py"
     module.write_text(
+        "from torch.nn import Conv2d\n"
         "from fusion_det.fusion import FusionMethod, MethodCard, register_method\n"
         "CARD = MethodCard(name='late', label='Late', abbreviation='LAT', title='', family='cnn', fuses='luma')\n"
         "@register_method(CARD)\n"
         "class Late(FusionMethod):\n"
         "    card = CARD\n"
+        f"    network = {network}\n"
         "    def fuse(self, ir, vi):\n"
         "        raise ValueError('no luck')\n"
     )
@@ -71,7 +80,7 @@ def test_one_method_that_fails_costs_the_others_nothing(tmp_path: Path) -> None:
     command = ["-m", "fusion_det.cli", "efficiency", "-m", "late,mean", "--device", "cpu", *map(str, options)]
     done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    assert "late: measuring late failed: ValueError: no luck" in done.stderr
+    assert f"late: {words}" in done.stderr
     late, mean = rows(tmp_path)
     assert "no luck" in late["problem"]
     assert float(mean["seconds"]) > 0
