@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,7 @@ def measure_images(
 
     one_thread = (1,)  # many images are measured fastest with one thread each
     with (
+        _threads_restored(),
         journal.open("a", encoding="utf-8") as lines,
         ThreadPoolExecutor(workers, "measure", torch.set_num_threads, one_thread) as pool,
     ):
@@ -101,7 +103,7 @@ def measure_images(
 def measure_image(
     triple: Triple, protocol: Protocol, scorers: Mapping[str, Scorer], lock: threading.Lock | None = None
 ) -> Values:
-    """All values of one image. ``lock`` is held around the networks, which keep all cores busy by themselves."""
+    """All values of one image. ``lock`` is held around the networks: pyiqa does not promise that they can be called at once."""
     import torch
 
     from fusion_det.quality import evaluate
@@ -166,6 +168,18 @@ def load_scorers(metrics: Sequence[str]) -> tuple[dict[str, Scorer], dict[str, s
         except QualityError as error:
             unavailable[metric.name] = str(error)
     return scorers, unavailable
+
+
+@contextmanager
+def _threads_restored() -> Iterator[None]:
+    """torch's number of threads is the whole process', whichever thread sets it."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _ahead(

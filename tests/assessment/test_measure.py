@@ -61,6 +61,16 @@ def test_values_are_those_of_the_formulas_on_the_luma(triples: list[Triple], tmp
     assert measured["2"]["MS_SSIM"] is None, "52 pixels are too few"
 
 
+def test_the_number_of_threads_is_left_as_it_was(triples: list[Triple], tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        measure_images(triples, Protocol(("SF",)), tmp_path / "journal", workers=2)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_luma_of_a_colour_file_is_that_of_the_recorded_conversion(tmp_path: Path) -> None:
     corners = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [10, 20, 30]]], np.uint8)
     assert grey_levels(corners).tolist() == [[76, 150], [29, 18]]  # 76.245, 149.685, 29.07, 18.15
