@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -35,7 +34,7 @@ def peak_memory(compute: Callable[[], object], device: str) -> Memory | None:
     """Call ``compute()`` and see how its memory rises: CUDA's tensors, or a CPU process' resident pages.
 
     Returns:
-        None on devices that do not tell (mps).
+        None on devices and systems that do not tell (mps, Windows).
     """
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
@@ -44,7 +43,7 @@ def peak_memory(compute: Callable[[], object], device: str) -> Memory | None:
         compute()
         torch.cuda.synchronize(device)
         return Memory(before, torch.cuda.max_memory_allocated(device))
-    if device != "cpu":
+    if device != "cpu" or sys.platform == "win32":
         compute()
         return None
     forgotten = _forget_peak()
@@ -70,5 +69,7 @@ def _resident(field: str) -> int | None:
 
 
 def _lifetime_peak() -> int:
+    import resource  # Windows has none
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
