@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,3 +174,22 @@ def test_printed_figures_are_whole_and_plausible() -> None:
                 assert find_metric(name).low <= value <= find_metric(name).high
             assert 25 < row.values[4] < 56
     assert dict(zip(COLUMNS, TABLES["III"].rows[1].values, strict=True))["VIF"] == 0.529  # U2Fusion on TNO
+
+
+def test_a_run_in_which_all_failed_is_not_called_cached(pairs: Path) -> None:
+    (pairs / "fused" / "a.png").unlink()
+    command = [sys.executable, "-m", "fusion_det.cli", "quality", *sources(pairs), "--fused", f"ours={pairs / 'fused'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert "has no image a" in done.stderr
+    assert "nothing was measured" in done.stdout
+
+
+def test_a_folder_that_cannot_be_written_is_named_without_a_traceback(pairs: Path) -> None:
+    file = pairs / "a_file"
+    file.touch()
+    command = [sys.executable, "-m", "fusion_det.cli", "quality", *sources(pairs), "--fused", f"ours={pairs / 'fused'}"]
+    done = subprocess.run([*command, "--reports", str(file)], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert str(file) in done.stderr
+    assert "Traceback" not in done.stderr

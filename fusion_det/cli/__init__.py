@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -11,6 +12,9 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from fusion_det.errors import FusionDetError
+
+_CANNOT_WRITE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENOTDIR, errno.EEXIST}
+"""What a folder given for output can be blamed for; any other failure of the system is told in full."""
 
 
 def _app() -> Any:
@@ -68,6 +72,14 @@ def main(arguments: Sequence[str] | None = None, app: Callable[[], Any] = _app) 
         app()(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=True)
     except FusionDetError as error:
         console(stderr=True).print(f"[bold red]error:[/] {_escaped(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except OSError as error:
+        if error.filename is None or error.errno not in _CANNOT_WRITE:
+            raise
+        console(stderr=True).print(
+            f"[bold red]error:[/] {_escaped(str(error.filename))}: {error.strerror}; choose another folder, or make room there",
+            soft_wrap=True,
+        )
         sys.exit(2)
     sys.exit(0)
 
