@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -193,7 +193,7 @@ class Experiment(_Section):
                     raise ConfigError(f"--set {dotted}: there is no section {key!r}")
                 node = node[key]
             node[leaf] = value
-        return _checked(tree, origin="the options given")
+        return checked(Experiment, tree, "the options given", "an experiment")
 
 
 def experiments_dir() -> Path:
@@ -222,7 +222,7 @@ def load_experiment(name_or_file: str | Path) -> Experiment:
     tree = read_settings(path)
     if (command := tree.get("command", "run")) != "run":
         raise ConfigError(f"{path} is not for run, but for fusion-det {command}: use fusion-det {command} -e {path}")
-    return _checked({"name": path.stem, **tree}, origin=str(path))
+    return checked(Experiment, {"name": path.stem, **tree}, str(path), "an experiment")
 
 
 def experiment_names() -> list[str]:
@@ -241,9 +241,31 @@ def read_settings(path: Path) -> dict[str, Any]:
     return tree
 
 
-def _checked(tree: dict[str, Any], origin: str) -> Experiment:
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+def checked(kind: type[Settings], tree: dict[str, Any], origin: str, what: str) -> Settings:
+    """The settings in ``tree``, validated; ConfigError "``origin``: not valid for ``what``", with a line for each fault."""
     try:
-        return Experiment.model_validate(tree)
+        return kind.model_validate(tree)
     except ValidationError as error:
-        lines = [f"  - {'.'.join(map(str, e['loc'])) or 'experiment'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("\n".join([f"{origin}: not a valid experiment", *lines])) from error
+        lines = [f"  - {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError("\n".join([f"{origin}: not valid for {what}", *lines])) from error
+
+
+def load_command_settings(kind: type[Settings], command: str, name_or_file: str | Path) -> Settings:
+    """Settings of the verb ``fusion-det COMMAND``: of a name in ``pipelines/``, or of a YAML file.
+
+    Raises:
+        ConfigError: no such file, malformed YAML, a file for another command, or a setting that makes no sense.
+    """
+    path = Path(name_or_file)
+    if path.suffix not in (".yaml", ".yml"):
+        path = experiments_dir() / f"{name_or_file}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"-e {name_or_file}: {path} does not exist; -e {command} is pipelines/{command}.yaml")
+    tree = read_settings(path)
+    if (found := tree.get("command", "run")) != command:
+        raise ConfigError(f"{path} is not for {command}, but for fusion-det {found}")
+    named = {"name": path.stem, **tree} if "name" in kind.model_fields else tree
+    return checked(kind, named, str(path), f"fusion-det {command}")

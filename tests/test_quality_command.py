@@ -16,9 +16,9 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from fusion_det.assessment.published import COLUMNS, TABLES
-from fusion_det.assessment.settings import load_settings
+from fusion_det.assessment.settings import QualitySettings
 from fusion_det.cli.quality import quality
-from fusion_det.config import load_experiment
+from fusion_det.config import load_command_settings, load_experiment
 from fusion_det.errors import ConfigError, FusionDetError
 from fusion_det.quality.table import find_metric
 
@@ -73,7 +73,7 @@ def test_folders_of_fused_images_and_methods_in_one_table(pairs: Path) -> None:
     )
     assert "ours" in shown.stdout
     assert "profile “paper”" in " ".join(shown.stdout.split())
-    out = Path("reports/quality-folders")
+    out = Path("reports/quality-pairs")
     assert (out / "index.html").is_file()
     images = list(csv.DictReader((out / "quality_per_image.csv").open()))
     assert {(r["method"], r["stem"]) for r in images} == {(m, s) for m in ("ours", "mean", "vi") for s in "abc"}
@@ -147,13 +147,13 @@ def test_unusable_fused_images_are_named_and_the_others_measured(pairs: Path) ->
     assert ended.exit_code == 1
     assert "has no image b.*" in ended.stderr
     assert "c.png: is 32×24, but its pair is 64×48" in ended.stderr
-    table = Path("reports/quality-folders/quality.md").read_text()
+    table = Path("reports/quality-pairs/quality.md").read_text()
     assert "ours: no figures" in table
     assert "| Mean |" in table
 
 
 def test_the_shipped_settings_are_tables_one_to_four_and_no_experiment() -> None:
-    settings = load_settings("quality")
+    settings = load_command_settings(QualitySettings, "quality", "quality")
     assert [s.paper_table for s in settings.sets] == ["I", "II", "III", "IV"]
     assert [s.data.source for s in settings.sets] == [
         TABLES[s.paper_table].dataset for s in settings.sets if s.paper_table

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fusion_det.config import DataConfig, FusionConfig, QualityConfig, experiments_dir, read_settings
-from fusion_det.errors import ConfigError
+from fusion_det.config import DataConfig, FusionConfig, QualityConfig, checked
 
 
 class _Section(BaseModel):
@@ -51,29 +49,4 @@ class QualitySettings(_Section):
 
     def with_changes(self, changes: dict[str, Any]) -> QualitySettings:
         """A copy with settings replaced, checked like a file. ConfigError for an impossible value."""
-        return _checked({**self.model_dump(), **changes}, "the options given")
-
-
-def load_settings(name_or_file: str | Path) -> QualitySettings:
-    """Read the settings of a name in ``pipelines/`` or of a YAML file.
-
-    Raises:
-        ConfigError: no such file, malformed YAML, or a setting that makes no sense.
-    """
-    path = Path(name_or_file)
-    if path.suffix not in (".yaml", ".yml"):
-        path = experiments_dir() / f"{name_or_file}.yaml"
-    if not path.is_file():
-        raise ConfigError(f"-e {name_or_file}: {path} does not exist; -e quality is pipelines/quality.yaml")
-    tree = read_settings(path)
-    if (command := tree.get("command", "run")) != "quality":
-        raise ConfigError(f"{path} is not for quality, but for fusion-det {command}")
-    return _checked({"name": path.stem, **tree}, str(path))
-
-
-def _checked(tree: dict[str, Any], origin: str) -> QualitySettings:
-    try:
-        return QualitySettings.model_validate(tree)
-    except ValidationError as error:
-        lines = [f"  - {'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("\n".join([f"{origin}: not valid for fusion-det quality", *lines])) from error
+        return checked(QualitySettings, {**self.model_dump(), **changes}, "the options given", "fusion-det quality")

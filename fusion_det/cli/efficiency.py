@@ -65,7 +65,8 @@ def efficiency(
     Each method is timed in a process of its own, with its weights if they are there and untrained otherwise. Close other
     programs first. Exit code 1 if any row has no figures.
     """
-    from fusion_det.efficiency.settings import load_settings
+    from fusion_det.config import load_command_settings
+    from fusion_det.efficiency.settings import EfficiencySettings
     from fusion_det.fusion import expand_methods, load_method_modules
     from fusion_det.fusion.spec import parse_assignments
 
@@ -83,7 +84,8 @@ def efficiency(
         "seconds": seconds,
         "measure": False if count_only else None,
     }
-    settings = load_settings(experiment).with_changes({k: v for k, v in given.items() if v is not None})
+    base = load_command_settings(EfficiencySettings, "efficiency", experiment)
+    settings = base.with_changes({k: v for k, v in given.items() if v is not None})
     specs = expand_methods(settings.methods)
     if config:
         chosen = dict(parse_assignments("--config", "NAME", config, [spec.name for spec in specs]))

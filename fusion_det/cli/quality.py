@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -142,7 +143,7 @@ def _wanted_set(
             raise ConfigError("-e names its sets itself; leave out --paper-table and --limit")
         return None
     # For two folders the source is never opened: it stands for what the table is about.
-    return {"data": {"source": data or "folders", "limit": limit}, "paper_table": paper_table}
+    return {"data": {"source": data or _both(ir, vi), "limit": limit}, "paper_table": paper_table}
 
 
 def _methods(methods: list[str] | None, fused: list[str] | None) -> tuple[str, ...] | None:
@@ -165,6 +166,14 @@ def _methods(methods: list[str] | None, fused: list[str] | None) -> tuple[str, .
     return chosen or None
 
 
+def _both(ir: Path | None, vi: Path | None) -> str:
+    """What two folders are called together: as the nearest folder that holds both, or, if that is the root, as the first."""
+    if ir is None or vi is None:
+        return "folders"
+    common = Path(os.path.commonpath((ir.expanduser().resolve(), vi.expanduser().resolve())))
+    return common.name or ir.name
+
+
 def _settings(
     experiment: str | None,
     wanted: dict[str, Any] | None,
@@ -175,11 +184,14 @@ def _settings(
     as_published: bool | None,
     name: str | None,
 ) -> QualitySettings:
-    from fusion_det.assessment.settings import QualitySettings, load_settings
+    from fusion_det.assessment.settings import QualitySettings
+    from fusion_det.config import load_command_settings
     from fusion_det.data.locate import normal_name
     from fusion_det.fusion import list_cards, parse_weights
 
-    base = load_settings(experiment) if experiment is not None else QualitySettings()
+    base = QualitySettings()
+    if experiment is not None:
+        base = load_command_settings(QualitySettings, "quality", experiment)
     if methods is None and experiment is None:
         raise ConfigError(
             "say what to measure: --fused DIR (or NAME=DIR) for images that are there, --methods NAMES to fuse"

@@ -266,6 +266,10 @@ def _print_end(finished: Finished) -> None:
     from fusion_det.cli.console import console
 
     out = console()
-    done = f"{finished.ran} stages ran" if finished.ran else "nothing to do, all of it was cached"
+    done = (
+        f"{finished.ran} stage{'s' * (finished.ran != 1)} ran"
+        if finished.ran
+        else "nothing to do, all of it was cached"
+    )
     out.print(f"{done}. Report: {finished.page}", soft_wrap=True)
     out.print(f"Tables: {finished.page.parent}/table_vi.{{md,csv,tex,json}}", soft_wrap=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from fusion_det.config import experiments_dir, read_settings
-from fusion_det.errors import ConfigError
+from fusion_det.config import checked
 from fusion_det.fusion.method import Precision
 
 SIDE_LIMIT = 16384
@@ -62,27 +60,6 @@ class EfficiencySettings(BaseModel):
 
     def with_changes(self, changes: dict[str, Any]) -> EfficiencySettings:
         """A copy with settings replaced, checked like a file. ConfigError for an impossible value."""
-        return _checked({**self.model_dump(), **changes}, "the options given")
-
-
-def load_settings(name_or_file: str | Path) -> EfficiencySettings:
-    """Read the settings of a name in ``pipelines/`` or of a YAML file.
-
-    Raises:
-        ConfigError: no such file, malformed YAML, or a setting that makes no sense.
-    """
-    path = Path(name_or_file)
-    if path.suffix not in (".yaml", ".yml"):
-        path = experiments_dir() / f"{name_or_file}.yaml"
-    if not path.is_file():
-        raise ConfigError(f"-e {name_or_file}: {path} does not exist; leave it out for pipelines/efficiency.yaml")
-    tree = read_settings(path)
-    return _checked(tree, str(path))
-
-
-def _checked(tree: dict[str, Any], origin: str) -> EfficiencySettings:
-    try:
-        return EfficiencySettings.model_validate(tree)
-    except ValidationError as error:
-        lines = [f"  - {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError("\n".join([f"{origin}: not valid for fusion-det efficiency", *lines])) from error
+        return checked(
+            EfficiencySettings, {**self.model_dump(), **changes}, "the options given", "fusion-det efficiency"
+        )

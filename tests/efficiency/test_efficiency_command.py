@@ -13,8 +13,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 from fusion_det.cli.efficiency import efficiency
+from fusion_det.config import load_command_settings
 from fusion_det.efficiency.paper import SIZE, TABLE_VII
-from fusion_det.efficiency.settings import EfficiencySettings, load_settings
+from fusion_det.efficiency.settings import EfficiencySettings
 from fusion_det.errors import ConfigError, FusionDetError, MethodError
 
 app = typer.Typer()
@@ -108,7 +109,7 @@ def test_mistakes(tmp_path: Path, arguments: tuple[str, ...], error: type[Except
 
 
 def test_the_shipped_settings_are_the_papers() -> None:
-    shipped = load_settings("efficiency")
+    shipped = load_command_settings(EfficiencySettings, "efficiency", "efficiency")
     assert shipped.size == SIZE == (480, 640)
     assert shipped.methods == ("all",)
     assert shipped.model_copy(update={"title": ""}) == EfficiencySettings()
@@ -117,10 +118,13 @@ def test_the_shipped_settings_are_the_papers() -> None:
 def test_files_are_checked(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
     file.write_text("detector: {}\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml is not for efficiency, but for fusion-det run"):
+        load_command_settings(EfficiencySettings, "efficiency", file)
+    file.write_text("command: efficiency\ndetector: {}\n")
     with pytest.raises(ConfigError, match=r"mine\.yaml: not valid for fusion-det efficiency\n  - detector"):
-        load_settings(file)
-    file.write_text("size: 100×200\nmethods: [gff]\n")
-    assert load_settings(file).size == (100, 200)
+        load_command_settings(EfficiencySettings, "efficiency", file)
+    file.write_text("command: efficiency\nsize: 100×200\nmethods: [gff]\n")
+    assert load_command_settings(EfficiencySettings, "efficiency", file).size == (100, 200)
 
 
 def test_the_papers_table() -> None:
