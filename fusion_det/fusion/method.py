@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from fusion_det.errors import ConfigError, MethodError
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
     from torch import nn
 
@@ -54,6 +55,8 @@ class MethodCard:
     order: position in tables (controls first, then as the paper prints them, then the project's own).
     configs: names of the network's variants, the default one first; the factory of a method that has some takes ``config=NAME``.
     notes: deviations from the published procedure that a reader of a table must know.
+    official: what the published inference procedure does differently from the runner's common protocol (colour, sizes,
+        stretching), in one sentence; "" for a method that has none of its own. See :meth:`FusionMethod.fuse_officially`.
     """
 
     name: str
@@ -77,6 +80,7 @@ class MethodCard:
     table_vi: float | None = None
     order: int = 1000
     notes: str = ""
+    official: str = ""
 
 
 class FusionMethod(ABC):
@@ -125,6 +129,22 @@ class FusionMethod(ABC):
             (B,1,H,W) luma or (B,3,H,W) RGB as declared, nominally in [0,1] (the runner clips). What is returned for one
             pair does not depend on the other pairs of the batch, and is the same every time.
         """
+
+    def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
+        """The image that the published inference script would have written: its own conversions, sizes and stretching.
+
+        Methods whose card tells what is ``official`` override it.
+
+        Args:
+            ir, vi: uint8 as they are stored: (H,W) grey or (H,W,3) RGB, of one size.
+
+        Returns:
+            uint8 (H,W) or (H,W,3) RGB, of that size unless the card says otherwise.
+
+        Raises:
+            MethodError: the method has no procedure of its own.
+        """
+        raise MethodError(f"{self.card.name} has no inference procedure of its own: its protocol is the common one")
 
     def explain(self, ir: torch.Tensor, vi: torch.Tensor) -> Explanation:
         """What happened inside while one pair was fused, for ``fusion-det explain``. Methods whose card ``explains`` override it.
