@@ -37,6 +37,7 @@ def train_fusion(
         str, typer.Option(help="paper: as S4Fusion was trained. small: for machines without a GPU.")
     ] = "paper",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pairs.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Instead of --epochs: how many steps there are.")] = None,
     minutes: Annotated[float | None, typer.Option(help="Instead of --epochs: fit the training to this time.")] = None,
     batch: Annotated[int | None, typer.Option(help="Pairs at once.")] = None,
     accumulate: Annotated[int | None, typer.Option(help="Batches whose gradients make one step.")] = None,
@@ -81,6 +82,7 @@ def train_fusion(
     settings = choose(
         preset,
         epochs=epochs,
+        steps=steps,
         minutes=minutes,
         batch=batch,
         accumulate=accumulate,

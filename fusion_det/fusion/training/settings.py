@@ -26,7 +26,8 @@ class TrainSettings:
     """The defaults are S4Fusion's (arXiv:2405.20881, Sec. IV-A); what it does not publish is said here.
 
     crop: side of the square crops, in pixels. batch: pairs at once; accumulate: batches whose gradients make one step.
-    epochs: passes over the training pairs. minutes: instead, the time that the training is fitted to.
+    epochs: passes over the training pairs. steps: instead, how many steps there are. minutes: instead, the time that the
+        training is fitted to (which makes the number of steps depend on the machine).
     warmup: share of all steps in which the learning rate rises (not published).
     start_rate, peak_rate, final_rate: of :class:`~fusion_det.fusion.training.schedule.WarmupCosine`.
     weight_decay: of AdamW (not published: torch's default). clip: largest norm of the gradient; None does not clip.
@@ -39,6 +40,7 @@ class TrainSettings:
     batch: int = 20
     accumulate: int = 1
     epochs: int = 800
+    steps: int | None = None
     minutes: float | None = None
     warmup: float = 0.05
     start_rate: float = 3e-4
@@ -56,13 +58,18 @@ class TrainSettings:
         for option in ("crop", "batch", "accumulate", "epochs", "sample_every"):
             if getattr(self, option) < 1:
                 raise ConfigError(f"--{option.replace('_', '-')} {getattr(self, option)}: at least 1")
+        if self.steps is not None and (self.steps < 1 or self.minutes is not None):
+            raise ConfigError(f"--steps {self.steps}: at least 1, and not together with --minutes")
         if self.minutes is not None and not self.minutes > 0:
             raise ConfigError(f"--minutes {self.minutes:g}: more than 0")
         if self.precision not in get_args(TrainPrecision):
             raise ConfigError(f"--precision {self.precision}: use {', '.join(get_args(TrainPrecision))}")
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        tree = asdict(self)
+        if self.steps is None:
+            del tree["steps"]  # as it was before there was such a setting, so that trainings begun then can go on
+        return tree
 
 
 PRESETS: dict[str, TrainSettings] = {

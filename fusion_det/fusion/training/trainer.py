@@ -119,7 +119,8 @@ def train(job: TrainJob, shown: Shown | None = None) -> TrainSummary:
         precision=_precision(job),
     )
     loader = _loader(job, job.mixture.train, seed=job.settings.seed)
-    progress = Progress(total=job.settings.epochs * max(1, len(loader) // job.settings.accumulate))
+    epochs = job.settings.epochs * max(1, len(loader) // job.settings.accumulate)
+    progress = Progress(total=job.settings.steps or epochs)
     loss = FusionLoss(classifier, job.settings.weights)
     loop = TrainingLoop(method, method.network, loader, loss, job.settings, progress, fabric)
     with freed_memory_kept():

@@ -181,6 +181,13 @@ def test_minutes_fit_the_schedule_to_the_time(pairs: Path, tmp_path: Path) -> No
     assert rows(tmp_path / "out")[-1]["step"] == str(summary.steps)
 
 
+def test_steps_in_the_place_of_epochs(pairs: Path, tmp_path: Path) -> None:
+    summary = train(job_of(pairs, tmp_path / "out", steps=3))
+    assert (summary.steps, summary.total) == (3, 3)
+    assert [row["epoch"] for row in rows(tmp_path / "out")] == ["1", "1.5"]
+    assert "steps" not in SETTINGS.as_json()  # trainings begun before there were steps go on
+
+
 def test_what_cannot_be_trained(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(MethodError, match="learns nothing"):
         trainable("mean", None, 24)
@@ -190,6 +197,13 @@ def test_what_cannot_be_trained(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_settings_that_make_no_sense() -> None:
-    for wrong in ({"batch": 0}, {"minutes": 0.0}, {"precision": "float8"}, {"epochs": -1}):
+    for wrong in (
+        {"batch": 0},
+        {"minutes": 0.0},
+        {"steps": 0},
+        {"steps": 9, "minutes": 1.0},
+        {"precision": "float8"},
+        {"epochs": -1},
+    ):
         with pytest.raises(ConfigError, match=next(iter(wrong))):
             replace(SETTINGS, **wrong)
