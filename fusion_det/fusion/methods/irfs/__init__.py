@@ -1,0 +1,66 @@
+"""IRFS (Wang et al. 2023): a small convolutional network, trained in turns with a network that finds salient objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
+from fusion_det.fusion.registry import register_method
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from fusion_det.fusion.methods.irfs.network import FSFNet
+
+CARD = MethodCard(
+    name="irfs",
+    label="IRFS",
+    abbreviation="IRF",
+    title="An Interactively Reinforced Paradigm for Joint Infrared-Visible Image Fusion and Saliency Object Detection",
+    family="cnn",
+    fuses="luma",
+    authors="D. Wang, J. Liu, R. Liu, X. Fan",
+    venue="Information Fusion 98",
+    year=2023,
+    arxiv="2305.09999",
+    weights=WeightsInfo(
+        origin="the Google Drive or Baidu folder that https://github.com/wdhudiekou/IRFS links to, 9/fusion_model.pth (the "
+        "last stage, which the authors' fusion script takes)",
+        file="fusion_model.pth",
+        licence="MIT",
+        trained_on=("vt5000",),
+    ),
+    table_vi=81.0,
+    order=150,
+    notes="The network that fuses (FSFNet). The one that finds salient objects takes part in training alone. The authors' "
+    "script cuts off fractions where the common protocol rounds, and converts colours in 8 bits.",
+    official="luma and chroma are OpenCV's, rounded to 8 bits; the fused luma is cut off to 8 bits, not rounded.",
+)
+
+
+@register_method(CARD)
+class IRFS(FusionMethod):
+    """See :mod:`fusion_det.fusion.methods.irfs.network`."""
+
+    card = CARD
+    network: FSFNet
+
+    def __init__(self) -> None:
+        from fusion_det.fusion.methods.irfs.network import FSFNet
+
+        self.network = FSFNet()
+
+    def load_weights(self, file: Path) -> None:
+        from fusion_det.fusion.checkpoint import load_checkpoint
+
+        load_checkpoint(self.network, file, key=None, method=self.card.name)
+
+    def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+        return self.network(ir, vi)
+
+    def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
+        from fusion_det.fusion.methods.irfs.official import fuse_officially
+
+        return fuse_officially(self.network, ir, vi)

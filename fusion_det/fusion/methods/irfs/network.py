@@ -1,0 +1,110 @@
+"""FSFNet, the fusion network of IRFS (arXiv:2305.09999, Sec. 3.2): two heads with attention, two residual blocks, a tail."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+WIDTH = 64
+
+
+class SpatialAttention(nn.Module):
+    """(B,C,H,W) → (B,1,H,W) in (0,1), from the largest and the mean channel of every place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spatial = nn.Sequential(OrderedDict(conv=nn.Conv2d(2, 1, 5, padding=2, bias=False)))
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        summary = torch.cat((features.amax(1, keepdim=True), features.mean(1, keepdim=True)), dim=1)
+        return self.spatial(summary).sigmoid()
+
+
+class ChannelAttention(nn.Module):
+    """(B,C,H,W) → (B,C,1,1) in (0,1), from the mean of every channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        squeezed = WIDTH // 8
+        self.conv_du = nn.Sequential(
+            nn.Conv2d(WIDTH, squeezed, 1, bias=False),
+            nn.ReLU(),
+            nn.Conv2d(squeezed, WIDTH, 1, bias=False),
+            nn.Sigmoid(),
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.conv_du(features.mean((2, 3), keepdim=True))
+
+
+class Head(nn.Module):
+    """Features of one source, (B,1,H,W) → (B,64,H,W), attended by place and by channel."""
+
+    def __init__(self, slope: nn.PReLU) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(1, WIDTH, 3, padding=1, bias=False), slope, nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
+        )
+        self.SA = SpatialAttention()
+        self.CA = ChannelAttention()
+        self.conv1x1 = nn.Conv2d(2 * WIDTH, WIDTH, 1, bias=False)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """The published network joins f·s and f·q, s by place and q by channel, and mixes these 128 channels by a 1×1
+        convolution. As W (f·s) = (W f)·s and W (f·q) = (W·q) f, neither product is ever made, nor the two put together.
+        """
+        features = self.body(image)
+        for_places, for_channels = self.conv1x1.weight.split(WIDTH, dim=1)
+        by_place = F.conv2d(features, for_places).mul_(self.SA(features))
+        # A kernel for every image of the batch: its own channels' weights.
+        kernels = for_channels * self.CA(features).transpose(1, 2)[:, None, 0, :, None]  # (B,64,64,1,1)
+        grouped = features.flatten(0, 1)[None]
+        by_channel = F.conv2d(grouped, kernels.flatten(0, 1), groups=len(features))
+        return by_channel.view_as(features).add_(by_place)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions and what went into them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return self.body(features).add_(features)
+
+
+class FSFNet(nn.Module):
+    """The network under its published names; a released ``fusion_model.pth`` is its state dict.
+
+    ``head_1`` sees the visible image and ``head_2`` the infrared one; they share the slope of their activation, which the
+    state dict names twice. Parameters start as torch's layers do, as the authors' did.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        slope = nn.PReLU()
+        self.head_1, self.head_2 = Head(slope), Head(slope)
+        self.body = nn.Sequential(ResidualBlock(), ResidualBlock())
+        self.tail = nn.Sequential(nn.Conv2d(WIDTH, 1, 3, padding=1, bias=False))
+
+    def forward(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+        """Fuse.
+
+        Args:
+            ir, vi: (B,1,H,W) infrared image and visible luma in [0,1], of any one size.
+
+        Returns:
+            (B,1,H,W), the raw output: near [0,1] after training, but not clipped.
+
+        Raises:
+            ValueError: other shapes.
+        """
+        if ir.shape != vi.shape or ir.dim() != 4 or ir.shape[1] != 1:
+            raise ValueError(f"ir and vi are (B,1,H,W) of one size, not {tuple(ir.shape)} and {tuple(vi.shape)}")
+        return self.tail(self.body(self.head_1(vi).add_(self.head_2(ir))))
