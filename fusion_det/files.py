@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -118,3 +119,14 @@ def digest_file(path: Path) -> str:
     """sha256 (hex) of a file's bytes."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def remembered_digest(path: Path) -> str:
+    """:func:`digest_file`, read once for each state that a file is seen in (weights can be a gigabyte)."""
+    status = path.stat()
+    return _digest_as_of(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=256)
+def _digest_as_of(path: Path, size: int, mtime_ns: int) -> str:
+    return digest_file(path)

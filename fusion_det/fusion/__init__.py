@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusion_det.fusion.build import (
     build_method,
+    found_weights,
     get_card,
     list_cards,
     parse_configs,
@@ -20,7 +21,7 @@ from fusion_det.fusion.external import ExternalImages
 from fusion_det.fusion.identity import method_identity
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
 from fusion_det.fusion.registry import load_method_modules, register_method
-from fusion_det.fusion.spec import MethodSpec, expand_methods
+from fusion_det.fusion.spec import MethodSpec, expand_methods, with_files
 from fusion_det.fusion.weights import how_to_get_weights, parse_weights
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ __all__ = [
     "WeightsInfo",
     "build_method",
     "expand_methods",
+    "found_weights",
     "get_card",
     "how_to_get_weights",
     "list_cards",
@@ -46,6 +48,7 @@ __all__ = [
     "register_method",
     "resolve_device",
     "weights_status",
+    "with_files",
 ]
 
 _LATE = {"FusionRunner": "fusion_det.fusion.runner", "FusionSummary": "fusion_det.fusion.runner"}

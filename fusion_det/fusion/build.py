@@ -11,7 +11,8 @@ from fusion_det.fusion.external import ExternalImages, external_card
 from fusion_det.fusion.method import FusionMethod, MethodCard, used_precision
 from fusion_det.fusion.registry import Registration, default_registry
 from fusion_det.fusion.spec import MethodSpec, parse_assignments
-from fusion_det.fusion.weights import WeightsChoice, find_weights, require_weights, weights_places
+from fusion_det.fusion.training_card import read_training_card
+from fusion_det.fusion.weights import FoundWeights, WeightsChoice, find_weights, missing_weights, require_weights
 
 if TYPE_CHECKING:
     from fusion_det.fusion.checkpoint import CheckpointMismatchError
@@ -40,10 +41,10 @@ def build_method(
 
     Args:
         method: a registered name, or a spec; a spec with a folder gives the reader of its images.
-        weights: for learned methods: "auto" finds the published file, a path names a file, None leaves the network
-            untrained (for tests and training; the runner refuses to fuse with it). Methods that learn nothing take
-            "auto" and None.
-        config: one of ``card.configs``; None for the first of them.
+        weights: for learned methods: "auto" is what the spec says, by itself the official file or else the shipped one; a path
+            names a file, None leaves the network untrained (for tests and training; the runner refuses to fuse with it).
+            Methods that learn nothing take "auto" and None.
+        config: one of ``card.configs``; None for that of the file, if it says so, else the first of them.
         device: "cpu", "cuda", "cuda:1", "mps" or "auto".
         dtype: what a network computes in: "float32", "bfloat16" or "float16". Methods without one do not care.
 
@@ -54,10 +55,11 @@ def build_method(
     if isinstance(method, MethodSpec) and method.folder is not None:
         return ExternalImages(external_card(method), method.folder)
     entry = default_registry().get(_name(method))
-    chosen = check_config(entry.card, config)
+    choice = chosen_weights(method, weights)
+    chosen = chosen_config(entry.card, choice, config)
     file = None
-    if weights is not None and (entry.card.weights is not None or weights != "auto"):
-        file = require_weights(entry.card, weights, chosen)
+    if choice is not None and (entry.card.weights is not None or choice != "auto"):
+        file = require_weights(entry.card, choice, chosen).file
     built = _construct(entry, chosen)
     if entry.card.weights is not None:
         built.trained = False
@@ -102,6 +104,20 @@ def _what_it_is(mismatch: CheckpointMismatchError) -> str:
     return f"\nit fits {' and '.join(fits)}" if fits else ""
 
 
+def chosen_weights(method: str | MethodSpec, weights: WeightsChoice) -> WeightsChoice:
+    """What "auto" means for a row that names its weights itself; any other choice stands."""
+    return method.weights if weights == "auto" and isinstance(method, MethodSpec) else weights
+
+
+def chosen_config(card: MethodCard, weights: WeightsChoice, config: str | None) -> str | None:
+    """:func:`check_config`, where a file that was named for its weights may name its own configuration."""
+    if config is None and isinstance(weights, Path) and card.configs and weights.is_file():
+        training = read_training_card(weights)
+        if training is not None and training.config in card.configs:
+            return training.config
+    return check_config(card, config)
+
+
 def check_config(card: MethodCard, config: str | None) -> str | None:
     """The config's full name (None for a method without any). MethodError if there is no such config."""
     if config is None:
@@ -137,6 +153,15 @@ def _construct(entry: Registration, config: str | None) -> FusionMethod:
     return built
 
 
+def found_weights(
+    spec: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None
+) -> FoundWeights | None:
+    """The weights a method would fuse with; None where there are none, or none are needed."""
+    card = get_card(spec)
+    choice = chosen_weights(spec, weights)
+    return find_weights(card, choice, chosen_config(card, choice, config))
+
+
 def weights_status(
     spec: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None
 ) -> tuple[bool, str]:
@@ -146,12 +171,11 @@ def weights_status(
         return spec.folder.is_dir(), f"images in {spec.folder}"
     if card.weights is None:
         return True, "none needed"
-    file = find_weights(card, weights, config)
-    if file is not None:
-        return True, str(file)
-    if weights != "auto":
-        return False, "untrained" if weights is None else f"{weights} is missing"
-    return False, "missing: " + " or ".join(map(str, weights_places(card, config)))
+    found = found_weights(spec, weights, config)
+    if found is not None:
+        return True, found.text
+    choice = chosen_weights(spec, weights)
+    return False, missing_weights(card, choice, chosen_config(card, choice, config))
 
 
 def resolve_device(device: str) -> str:
@@ -175,4 +199,4 @@ def resolve_device(device: str) -> str:
 
 
 def _name(method: str | MethodSpec) -> str:
-    return method.name if isinstance(method, MethodSpec) else method
+    return method.method if isinstance(method, MethodSpec) else method

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from fusion_det.errors import MethodError
-from fusion_det.files import digest_file, digest_json
-from fusion_det.fusion.build import check_config
+from fusion_det.files import digest_json, remembered_digest
+from fusion_det.fusion.build import chosen_config, chosen_weights, found_weights
 from fusion_det.fusion.method import used_precision
 from fusion_det.fusion.registry import Registration, default_registry
 from fusion_det.fusion.spec import MethodSpec
-from fusion_det.fusion.weights import WeightsChoice, find_weights
+from fusion_det.fusion.weights import WeightsChoice
 from fusion_det.source_digest import meaning_digest
 
 SHARED_SOURCES = (
@@ -37,12 +37,12 @@ def method_identity(
     """Identity of a method as it would fuse now.
 
     Returns:
-        ``name``; ``code``: sha256 over the method's module or package (an outsider's: its whole top-level package), its
-        declared ``sources`` and ``SHARED_SOURCES``, comments, docstrings and layout left out; ``weights``: sha256 of the
-        file, None without any; ``config``: its full name or None; ``dtype``: what its network
-        computes in (float32 without one). For ``NAME=FOLDER`` also ``images``: digest of the
-        images' names, sizes and modification times. (Not of their bytes: hashing 4200 images takes many seconds, and
-        this is asked on every run.)
+        ``name``: of the method, whatever its row is called; ``code``: sha256 over the method's module or package (an
+        outsider's: its whole top-level package), its declared ``sources`` and ``SHARED_SOURCES``, comments, docstrings and
+        layout left out; ``weights``: sha256 of the file, None without any; ``config``: its full name or None; ``dtype``: what
+        its network computes in (float32 without one). For ``NAME=FOLDER`` also ``images``: digest of the images' names,
+        sizes and modification times. (Not of their bytes: hashing 4200 images takes many seconds, and this is asked on
+        every run.)
 
     Raises:
         MethodError: unknown method or config, or a weights file that is named but not there.
@@ -59,16 +59,16 @@ def method_identity(
             "dtype": None,
             "images": folder_signature(spec.folder),
         }
-    entry = default_registry().get(spec.name)
-    if isinstance(weights, Path) and entry.card.weights is not None and not weights.is_file():
-        raise MethodError(f"the weights of {spec.name} are not there: {weights} is no file")
-    chosen = check_config(entry.card, config)
-    file = find_weights(entry.card, weights, chosen)
+    entry = default_registry().get(spec.method)
+    choice = chosen_weights(spec, weights)
+    if isinstance(choice, Path) and entry.card.weights is not None and not choice.is_file():
+        raise MethodError(f"the weights of {spec.method} are not there: {choice} is no file")
+    found = found_weights(spec, weights, config)
     return {
-        "name": spec.name,
+        "name": spec.method,
         "code": _code_digest((_own_source(entry), *entry.sources, *SHARED_SOURCES)),
-        "weights": None if file is None else _digest_as_of(file, *_stamp(file)),
-        "config": chosen,
+        "weights": None if found is None else remembered_digest(found.file),
+        "config": chosen_config(entry.card, choice, config),
         "dtype": used_precision(entry.card, dtype),
     }
 
@@ -87,12 +87,6 @@ def folder_signature(folder: Path) -> str:
 def _stamp(file: Path) -> tuple[int, int]:
     status = file.stat()
     return status.st_size, status.st_mtime_ns
-
-
-@functools.lru_cache(maxsize=256)
-def _digest_as_of(file: Path, size: int, mtime_ns: int) -> str:
-    """sha256 of a file, read once for each state it is seen in (weights can be a gigabyte)."""
-    return digest_file(file)
 
 
 def _own_source(entry: Registration) -> str:

@@ -1,28 +1,61 @@
 """Finding the weights of learned methods, and making sure they are the right ones.
 
-Order: the file named by ``--weights METHOD=FILE``; ``$FUSION_DET_WEIGHTS/METHOD/FILE``; ``weights/METHOD/FILE``. A file
-that is found rather than named must have the digest of the published one; a named file may be anybody's own training. What is
-published is a method's first configuration. The others have nothing but one's own training, looked for in the same
-folders as ``CONFIG.safetensors``.
+Order: the file named by ``--weights METHOD=FILE``; the official one, at ``$FUSION_DET_WEIGHTS/METHOD/FILE`` or
+``weights/METHOD/FILE``; the one that this project trained and ships beside the method's code. An official file must have
+the digest of the published one; a named file may be anybody's own training. What is published is a method's first
+configuration. For the others one's own training is looked for in the same folders, as ``CONFIG.safetensors``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from fusion_det.errors import MethodError
-from fusion_det.files import digest_file
+from fusion_det.files import remembered_digest
 from fusion_det.fusion.method import MethodCard
-from fusion_det.fusion.spec import parse_assignments
+from fusion_det.fusion.registry import default_registry
+from fusion_det.fusion.spec import NamedWeights, parse_assignments
+from fusion_det.fusion.training_card import TrainingCard, read_training_card
 
 WEIGHTS_ENV = "FUSION_DET_WEIGHTS"
+SHIPPED_FILE = "shipped.safetensors"
+"""In the package of a method; its card is ``shipped.json``."""
 
-WeightsChoice = Path | Literal["auto"] | None
-"""A file; "auto" for the first that lies in one of the places; None for an untrained network."""
+WeightsChoice = Path | NamedWeights | Literal["auto"] | None
+"""A file; "official" or "shipped" for these; "auto" for the first that there is; "trained" for a file that an experiment has yet
+to make; None for an untrained network."""
+
+
+@dataclass(frozen=True)
+class FoundWeights:
+    """A file of weights and where it comes from: the authors, this package, a training within the experiment, or somebody."""
+
+    file: Path
+    source: Literal["official", "shipped", "trained", "own"]
+
+    @cached_property
+    def training(self) -> TrainingCard | None:
+        """What the file says of its training; None if nothing."""
+        return None if self.source == "official" else read_training_card(self.file)
+
+    @property
+    def text(self) -> str:
+        """What a table says of them."""
+        trained = "" if self.training is None else f"trained {self.training.summary}"
+        if self.source == "shipped":
+            return f"shipped, not the authors': {trained or 'trained'} by this project"
+        if self.source == "trained":
+            return f"{trained or 'trained'} in this experiment"
+        if self.source == "own":
+            return f"{self.file} ({trained or 'it does not say what it was trained on'})"
+        return str(self.file)
 
 
 def weights_places(card: MethodCard, config: str | None = None) -> list[Path]:
@@ -38,58 +71,104 @@ def _is_published(card: MethodCard, config: str | None) -> bool:
     return config in (None, *card.configs[:1])
 
 
-def find_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> Path | None:
-    """The file to load, or None when there is none to be found (or none is wanted). Nothing is read."""
-    if choice is None or card.weights is None:
+def find_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> FoundWeights | None:
+    """The file to load, or None when there is none to be found (or none is wanted). At most digests and cards are read."""
+    if choice is None or choice == "trained" or card.weights is None:
         return None
-    if choice != "auto":
-        return Path(choice) if Path(choice).is_file() else None
-    return next((place for place in weights_places(card, config) if place.is_file()), None)
+    if isinstance(choice, Path):
+        if not choice.is_file():
+            return None
+        return FoundWeights(choice, "official" if _is_official(card, choice) else "own")
+    if choice != "shipped":
+        place = next((place for place in weights_places(card, config) if place.is_file()), None)
+        if place is not None and (choice == "auto" or _is_published(card, config)):
+            return FoundWeights(place, "official" if _is_published(card, config) else "own")
+    return None if choice == "official" else _shipped(card, config)
 
 
-def require_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> Path:
-    """The file to load, its digest checked.
+def _shipped(card: MethodCard, config: str | None) -> FoundWeights | None:
+    """The weights in the package of a method, if they are of this configuration."""
+    entry = default_registry().entries.get(card.name)
+    folders = [] if entry is None else getattr(sys.modules.get(entry.module), "__path__", [])
+    file = next((file for folder in folders if (file := Path(folder) / SHIPPED_FILE).is_file()), None)
+    if file is None:
+        return None
+    found = FoundWeights(file, "shipped")
+    of = None if found.training is None else found.training.config
+    return (
+        found
+        if (of is None and _is_published(card, config)) or of == (config or next(iter(card.configs), None))
+        else None
+    )
+
+
+def _is_official(card: MethodCard, file: Path) -> bool:
+    info = card.weights
+    return info is not None and (info.sha256, info.git_blob) != (None, None) and _wrong_digest(card, file) is None
+
+
+def require_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> FoundWeights:
+    """The file to load, an official one with its digest checked.
 
     Raises:
         MethodError: no file; the message says where it was looked for and how to get it. Or a wrong one.
     """
     if card.weights is None:
         raise MethodError(f"{card.name} learns nothing; leave out --weights {card.name}=…")
-    file = find_weights(card, choice, config)
-    if file is None and choice != "auto":
+    found = find_weights(card, choice, config)
+    if found is None and isinstance(choice, Path):
         raise MethodError(f"--weights {card.name}={choice}: there is no such file")
-    if file is None:
-        looked = "".join(f"\n  - {place}" for place in weights_places(card, config))
-        raise MethodError(
-            f"the weights of {card.name} are missing; looked for{looked}\n{how_to_get_weights(card, config)} and put it there, "
-            f"or use --weights {card.name}=FILE"
-            + ("" if os.environ.get(WEIGHTS_ENV) else f" (${WEIGHTS_ENV} may name the folder of all weights)")
-        )
-    if choice == "auto" and _is_published(card, config):
-        _check_digest(card, file)
-    return file
+    if found is None:
+        raise MethodError(f"{card.name}: {missing_weights(card, choice, config)}; {how_to_get_weights(card, config)}")
+    if found.source == "official" and not isinstance(choice, Path):
+        _check_digest(card, found.file)
+    return found
+
+
+def missing_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> str:
+    """Which weights are not there and where they were looked for, in words."""
+    if choice is None:
+        return "untrained"
+    if isinstance(choice, Path):
+        return f"{choice} is missing"
+    if choice == "trained":
+        return "trained weights are made within an experiment of fusion_det.run, and only there"
+    if choice == "shipped":
+        return "no shipped weights: this project has none of its own training for it"
+    return "missing: " + " or ".join(map(str, weights_places(card, config)))
 
 
 def how_to_get_weights(card: MethodCard, config: str | None = None) -> str:
-    """What a person without the weights of a method's configuration can do, as the beginning of a sentence."""
+    """What a person without the weights of a method's configuration can do, as a sentence without its end."""
     if card.weights is None:
         return "nothing is needed"
+    train = f"train it (fusion-det train-fusion {card.name} …) and name the result with --weights {card.name}=FILE"
     if not _is_published(card, config):
-        return f"nobody has published the configuration {config}: train it"
-    return f"get {card.weights.file} from {card.weights.origin} (licence: {card.weights.licence})"
+        return f"nobody has published the configuration {config}: {train}"
+    get = f"get {card.weights.file} from {card.weights.origin} (licence: {card.weights.licence}) and put it there"
+    root = "" if os.environ.get(WEIGHTS_ENV) else f", or into {card.name}/ of the folder that ${WEIGHTS_ENV} names"
+    return f"{get}{root}, or {train}"
 
 
 def _check_digest(card: MethodCard, file: Path) -> None:
+    wrong = _wrong_digest(card, file)
+    if wrong is not None and card.weights is not None:
+        raise MethodError(
+            f"{file} is not the published weights file of {card.name}: its {wrong}; get it again from {card.weights.origin}, or "
+            f"say --weights {card.name}={file} if this file is what you mean"
+        )
+
+
+def _wrong_digest(card: MethodCard, file: Path) -> str | None:
+    """In which digest a file differs from the published one; None if in none that is known."""
     info = card.weights
     if info is None:
-        return
-    pairs = [("sha256", info.sha256, digest_file), ("git blob id", info.git_blob, git_blob_id)]
+        return None
+    pairs = [("sha256", info.sha256, remembered_digest), ("git blob id", info.git_blob, git_blob_id)]
     for kind, published, digest in pairs:
-        if published is not None and digest(file) != published.lower():
-            raise MethodError(
-                f"{file} is not the published weights file of {card.name}: its {kind} is {digest(file)}, not {published}; "
-                f"get it again from {info.origin}, or say --weights {card.name}={file} if this file is what you mean"
-            )
+        if published is not None and (found := digest(file)) != published.lower():
+            return f"{kind} is {found}, not {published}"
+    return None
 
 
 def git_blob_id(file: Path) -> str:
