@@ -59,10 +59,8 @@ class Head(nn.Module):
         features = self.body(image)
         for_places, for_channels = self.conv1x1.weight.split(WIDTH, dim=1)
         by_place = F.conv2d(features, for_places).mul_(self.SA(features))
-        # A kernel for every image of the batch: its own channels' weights.
-        kernels = for_channels * self.CA(features).transpose(1, 2)[:, None, 0, :, None]  # (B,64,64,1,1)
-        grouped = features.flatten(0, 1)[None]
-        by_channel = F.conv2d(grouped, kernels.flatten(0, 1), groups=len(features))
+        mixing = for_channels.flatten(1) * self.CA(features).flatten(2).mT  # (B,64,64), every image's own
+        by_channel = mixing @ features.flatten(2)
         return by_channel.view_as(features).add_(by_place)
 
 
