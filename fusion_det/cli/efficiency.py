@@ -88,7 +88,7 @@ def efficiency(
     settings = base.with_changes({k: v for k, v in given.items() if v is not None})
     specs = expand_methods(settings.methods)
     if config:
-        chosen = dict(parse_assignments("--config", "NAME", config, [spec.name for spec in specs]))
+        chosen = dict(parse_assignments("--config", "NAME", config, [spec.method for spec in specs]))
         settings = settings.with_changes({"configs": chosen})
 
     from fusion_det.efficiency.assessment import assess, rows_of

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -123,23 +123,24 @@ def explain(
         method_identity,
         parse_configs,
         parse_weights,
+        with_files,
     )
     from fusion_det.fusion.build import resolve_device
 
     load_method_modules(method_module or [])
     spec = _only_method(method)
-    files = parse_weights([weights] if weights else [], [spec.name], spec.name)
-    file: Path | Literal["auto"] = files.get(spec.name, "auto")
-    variant = parse_configs([config] if config else [], [spec.name], spec.name).get(spec.name)
+    files = parse_weights([weights] if weights else [], [spec.method], spec.method)
+    (spec,) = with_files([spec], files)
+    variant = parse_configs([config] if config else [], [spec.method], spec.method).get(spec.method)
     _check_out(out)
     options = ExplainOptions(resolve_device(device), stage, features, scale)
-    built = build_method(spec.name, file, variant, options.device, dtype.value)
+    built = build_method(spec, config=variant, device=options.device, dtype=dtype.value)
     if not isinstance(built, FusionMethod):  # for the type checker: _only_method lets no folder of images through
         raise TypeError(f"{spec.name} is no method")
     with RichProgress() as progress:
         dataset, records = _open(ir, vi, data, stem or [], limit, cache, progress)
         provenance = {
-            "method": method_identity(spec, file, variant, dtype.value),
+            "method": method_identity(spec, config=variant, dtype=dtype.value),
             "dataset": {"name": dataset.name, "content_digest": dataset.content_digest},
         }
         table = _write(built, dataset, records, out, options, provenance, progress)

@@ -62,7 +62,8 @@ def fuse(
         typer.Option(
             "--method",
             "-m",
-            help="Methods: names, globs ('g*'), 'all', or NAME=FOLDER; comma separated or repeated. See fusion-det methods.",
+            help="Methods: names, globs ('g*'), 'all', NAME@official, NAME@shipped or NAME@FILE for certain weights, or "
+            "NAME=FOLDER; comma separated or repeated. See fusion-det methods.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for STEM.png; with several methods one folder each below it.")],
@@ -118,21 +119,23 @@ def fuse(
         parse_configs,
         parse_weights,
         weights_status,
+        with_files,
     )
 
     load_method_modules(method_module or [])
     specs = expand_methods(method)
-    names, cards = [spec.name for spec in specs], [get_card(spec) for spec in specs]
+    names, cards = [spec.method for spec in specs], [get_card(spec) for spec in specs]
     files = parse_weights(weights or [], names, _only(card.name for card in cards if card.weights))
     configs = parse_configs(config or [], names, _only(card.name for card in cards if card.configs))
+    specs = with_files(specs, files)
     unready = {
-        spec: f"{spec.name}: {text}; {how_to_get_weights(card, configs.get(spec.name))}"
+        spec: f"{spec.name}: {text}; {how_to_get_weights(card, configs.get(spec.method))}"
         for spec, card in zip(specs, cards, strict=True)
-        for ready, text in [weights_status(spec, files.get(spec.name, "auto"), configs.get(spec.name))]
+        for ready, text in [weights_status(spec, config=configs.get(spec.method))]
         if not ready
     }
     ready = [spec for spec in specs if spec not in unready]
-    if not ready or any(_is_named(spec, method) for spec in unready):
+    if not ready or any(spec.named for spec in unready):
         raise MethodError("these methods cannot fuse yet:" + "".join(f"\n  - {line}" for line in unready.values()))
     for line in unready.values():
         console(stderr=True).print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
@@ -141,22 +144,17 @@ def fuse(
         dataset = _open(ir, vi, data, limit, cache, progress)
         for spec in ready:
             target = out if len(specs) == 1 else out / spec.name
-            chosen = files.get(spec.name), configs.get(spec.name)
-            summary = _fuse_with(spec, *chosen, dataset, target, options, progress)
-            _report(spec, target, summary)
+            chosen = configs.get(spec.method)
+            summary = _fuse_with(spec, chosen, dataset, target, options, progress)
+            _report(spec, chosen, target, summary)
 
 
 fuse.__doc__ = f"{fuse.__doc__}\n\n{_EXAMPLES}"
 
 
-def _is_named(spec: MethodSpec, items: list[str]) -> bool:
-    """Whether the user wrote this method's name, rather than ``all`` or a glob that takes it in."""
-    return spec.name in (part.strip() for item in items for part in item.split(","))
-
-
 def _only(names: Iterable[str]) -> str | None:
-    """The name if there is exactly one."""
-    found = list(names)
+    """The name if there is exactly one, perhaps several times."""
+    found = list(dict.fromkeys(names))
     return found[0] if len(found) == 1 else None
 
 
@@ -174,7 +172,6 @@ def _open(
 
 def _fuse_with(
     spec: MethodSpec,
-    weights: Path | None,
     config: str | None,
     dataset: PairDataset,
     out: Path,
@@ -185,16 +182,18 @@ def _fuse_with(
     from fusion_det.fusion.output import claim_folder
 
     device = resolve_device(options.device)
-    method = build_method(spec, weights or "auto", config, device, options.dtype.value)
+    method = build_method(spec, config=config, device=device, dtype=options.dtype.value)
     runner = FusionRunner(method, options.color.value, device, options.batch_size, options.workers)
     runner.check_output(dataset.records, out)
-    identity = method_identity(spec, weights or "auto", config, options.dtype.value)
+    identity = method_identity(spec, config=config, dtype=options.dtype.value)
     sources = {} if spec.folder is not None else {record.stem: record.content for record in dataset}
     claim_folder(out, identity, options.color.value, sources, overwrite=options.overwrite)
     return runner.run(dataset.records, out, progress)
 
 
-def _report(spec: MethodSpec, out: Path, summary: FusionSummary) -> None:
+def _report(spec: MethodSpec, config: str | None, out: Path, summary: FusionSummary) -> None:
+    from fusion_det.fusion import found_weights
+
     speed = f", {summary.seconds_per_pair:.3f} s per pair in the method" if summary.fuse_seconds else ""
     kept = f", {summary.skipped} were there" if summary.skipped else ""
     console().print(
@@ -202,3 +201,6 @@ def _report(spec: MethodSpec, out: Path, summary: FusionSummary) -> None:
         markup=False,
         soft_wrap=True,
     )
+    found = found_weights(spec, config=config)
+    if found is not None:
+        console().print(f"  weights: {found.text}", markup=False, soft_wrap=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from fusion_det.fusion.method import MethodCard
+    from fusion_det.fusion.weights import FoundWeights
 
 _EXAMPLES = """Examples:
 
@@ -32,24 +33,25 @@ def methods(
     ] = None,
 ) -> None:
     """List the fusion methods: what they are, and whether their weights are there."""
-    from fusion_det.fusion import list_cards, load_method_modules, weights_status
+    from fusion_det.fusion import found_weights, list_cards, load_method_modules, weights_status
     from fusion_det.fusion.registry import default_registry
 
     load_method_modules(method_module or [])
     cards = list_cards()
     status = {card.name: weights_status(card.name) for card in cards}
+    found = {card.name: found_weights(card.name) for card in cards}
     broken = default_registry().unavailable
     if as_json:
-        typer.echo(json.dumps(_document(cards, status, broken), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(_document(cards, status, found, broken), indent=2, ensure_ascii=False))
         return
     screen = console()
-    screen.print(_table(cards, status))
+    screen.print(_table(cards, status, found))
     for source, reason in broken.items():
         screen.print(f"unavailable: {source}: {reason}", style="yellow", markup=False)
     if not all(ready for ready, _ in status.values()):
         screen.print(
-            "Weights are looked for in $FUSION_DET_WEIGHTS/METHOD/ and weights/METHOD/, or are named with "
-            "--weights METHOD=FILE.",
+            "The authors' weights are looked for in $FUSION_DET_WEIGHTS/METHOD/ and weights/METHOD/; your own are named with "
+            "--weights METHOD=FILE or METHOD@FILE. Without any: fusion-det train-fusion METHOD.",
             markup=False,
         )
 
@@ -57,15 +59,27 @@ def methods(
 methods.__doc__ = f"{methods.__doc__}\n\n{_EXAMPLES}"
 
 
-def _document(cards: list[MethodCard], status: dict[str, tuple[bool, str]], broken: dict[str, str]) -> dict[str, Any]:
+def _document(
+    cards: list[MethodCard],
+    status: dict[str, tuple[bool, str]],
+    found: dict[str, FoundWeights | None],
+    broken: dict[str, str],
+) -> dict[str, Any]:
     entries = [
-        {**dataclasses.asdict(card), "ready": status[card.name][0], "weights_status": status[card.name][1]}
+        {
+            **dataclasses.asdict(card),
+            "ready": status[card.name][0],
+            "weights_status": status[card.name][1],
+            "weights_source": None if (weights := found[card.name]) is None else weights.source,
+        }
         for card in cards
     ]
     return {"schema_version": 1, "methods": entries, "unavailable": broken}
 
 
-def _table(cards: list[MethodCard], status: dict[str, tuple[bool, str]]) -> Table:
+def _table(
+    cards: list[MethodCard], status: dict[str, tuple[bool, str]], found: dict[str, FoundWeights | None]
+) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -82,9 +96,17 @@ def _table(cards: list[MethodCard], status: dict[str, tuple[bool, str]]) -> Tabl
             Text(card.family),
             Text({"luma": "luma", "rgb": "RGB"}[card.fuses]),
             Text(text, style="" if ready else "red"),
-            Text(", ".join(card.weights.trained_on) or "not known" if card.weights else "–"),
+            Text(_trained_on(card, found[card.name])),
         )
     return table
+
+
+def _trained_on(card: MethodCard, found: FoundWeights | None) -> str:
+    """Datasets of the weights that are there, else of the official ones."""
+    if card.weights is None:
+        return "–"
+    training = None if found is None or found.source == "official" else found.training
+    return ", ".join(card.weights.trained_on if training is None else training.families) or "not known"
 
 
 def _paper(card: MethodCard) -> str:

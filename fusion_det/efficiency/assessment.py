@@ -21,6 +21,7 @@ from fusion_det.fusion import (
     parse_configs,
     resolve_device,
 )
+from fusion_det.fusion.build import chosen_config
 from fusion_det.fusion.frame import padded_size
 from fusion_det.machine import available_cores
 from fusion_det.progress import NoProgress, Progress
@@ -46,7 +47,7 @@ class Cost:
 
 
 def rows_of(specs: Sequence[MethodSpec], settings: EfficiencySettings) -> list[tuple[MethodCard, str | None]]:
-    """The methods and configurations to measure.
+    """The methods and configurations to measure, each once: what a method costs does not depend on its weights.
 
     Raises:
         MethodError: a ``NAME=FOLDER``, of which there is nothing to measure, or an unknown configuration.
@@ -54,15 +55,15 @@ def rows_of(specs: Sequence[MethodSpec], settings: EfficiencySettings) -> list[t
     folders = [spec.name for spec in specs if spec.folder is not None]
     if folders:
         raise MethodError(f"--methods {folders[0]}=…: images of a folder cost nothing to fuse; leave it out")
-    cards = [get_card(spec) for spec in specs]
-    chosen = parse_configs((f"{k}={v}" for k, v in settings.configs.items()), [card.name for card in cards])
+    chosen = parse_configs((f"{k}={v}" for k, v in settings.configs.items()), [spec.method for spec in specs])
     rows: list[tuple[MethodCard, str | None]] = []
-    for card in cards:
+    for spec in specs:
+        card = get_card(spec)
         if settings.all_configs and card.name not in chosen:
             rows += [(card, config) for config in card.configs or (None,)]
         else:
-            rows.append((card, chosen.get(card.name, card.configs[0] if card.configs else None)))
-    return rows
+            rows.append((card, chosen_config(card, spec.weights, chosen.get(card.name))))
+    return list(dict.fromkeys(rows))
 
 
 def assess(
