@@ -33,6 +33,7 @@ def _app() -> Any:
         splits,
         status,
         train_fusion,
+        weights,
     )
 
     app = typer.Typer(
@@ -46,6 +47,7 @@ def _app() -> Any:
     )
     app.command("run")(run.run)
     app.command("methods")(methods.methods)
+    app.add_typer(weights.app, name="weights")
     app.add_typer(data.app, name="data")
     app.add_typer(splits.app, name="splits")
     app.command("fuse")(fuse.fuse)

@@ -51,7 +51,8 @@ def methods(
     if not all(ready for ready, _ in status.values()):
         screen.print(
             "The authors' weights are looked for in $FUSION_DET_WEIGHTS/METHOD/ and weights/METHOD/; your own are named with "
-            "--weights METHOD=FILE or METHOD@FILE. Without any: fusion-det train-fusion METHOD.",
+            "--weights METHOD=FILE or METHOD@FILE. How to get them: fusion-det weights list; without any: fusion-det "
+            "train-fusion METHOD.",
             markup=False,
         )
 

@@ -27,6 +27,8 @@ class WeightsInfo:
     origin: URL or sentence a person can follow. file: path below ``weights/<method>/``.
     git_blob / sha256: digest of the official file (git blob id, or sha256), where known. licence: SPDX id or a sentence.
     trained_on: dataset ids whose images the weights have seen ("msrs", "m3fd", …), for the contamination column.
+    url: address of exactly these bytes, from which ``fusion-det weights get`` fetches them and checks the digest; None where
+        there is none that lasts (a cloud drive, a branch that moves).
     """
 
     origin: str
@@ -35,6 +37,7 @@ class WeightsInfo:
     git_blob: str | None = None
     sha256: str | None = None
     trained_on: tuple[str, ...] = ()
+    url: str | None = None
 
 
 @dataclass(frozen=True)

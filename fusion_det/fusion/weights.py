@@ -104,7 +104,7 @@ def _shipped(card: MethodCard, config: str | None) -> FoundWeights | None:
 
 def _is_official(card: MethodCard, file: Path) -> bool:
     info = card.weights
-    return info is not None and (info.sha256, info.git_blob) != (None, None) and _wrong_digest(card, file) is None
+    return info is not None and (info.sha256, info.git_blob) != (None, None) and wrong_digest(card, file) is None
 
 
 def require_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> FoundWeights:
@@ -147,11 +147,12 @@ def how_to_get_weights(card: MethodCard, config: str | None = None) -> str:
         return f"nobody has published the configuration {config}: {train}"
     get = f"get {card.weights.file} from {card.weights.origin} (licence: {card.weights.licence}) and put it there"
     root = "" if os.environ.get(WEIGHTS_ENV) else f", or into {card.name}/ of the folder that ${WEIGHTS_ENV} names"
-    return f"{get}{root}, or {train}"
+    fetch = "" if card.weights.url is None else f"fetch it with fusion-det weights get {card.name}, or "
+    return f"{fetch}{get}{root}, or {train}"
 
 
 def _check_digest(card: MethodCard, file: Path) -> None:
-    wrong = _wrong_digest(card, file)
+    wrong = wrong_digest(card, file)
     if wrong is not None and card.weights is not None:
         raise MethodError(
             f"{file} is not the published weights file of {card.name}: its {wrong}; get it again from {card.weights.origin}, or "
@@ -159,7 +160,7 @@ def _check_digest(card: MethodCard, file: Path) -> None:
         )
 
 
-def _wrong_digest(card: MethodCard, file: Path) -> str | None:
+def wrong_digest(card: MethodCard, file: Path) -> str | None:
     """In which digest a file differs from the published one; None if in none that is known."""
     info = card.weights
     if info is None:

@@ -26,8 +26,8 @@ CARD = MethodCard(
     year=2023,
     arxiv="2305.09999",
     weights=WeightsInfo(
-        origin="the Google Drive or Baidu folder that https://github.com/wdhudiekou/IRFS links to, 9/fusion_model.pth (the "
-        "last stage, which the authors' fusion script takes)",
+        origin="the folder 9/ (the last stage, which the authors' fusion script takes) of the Google Drive or Baidu share that "
+        "https://github.com/wdhudiekou/IRFS links to",
         file="fusion_model.pth",
         licence="MIT",
         trained_on=("vt5000",),

@@ -37,6 +37,7 @@ CARD = MethodCard(
         licence="none stated by the authors",
         git_blob="ec101bb3e8cd84fab46e12266813687a61f2a82e",
         trained_on=("msrs", "m3fd", "roadscene"),
+        url="https://raw.githubusercontent.com/zipper112/S4Fusion/0d900f06ced076ccd2e0b16bbcb4539f89cf5dfa/model/model.pkl",
     ),
     configs=tuple(CONFIGS),
     explains=True,
