@@ -25,8 +25,21 @@ from fusion_det.fusion import (
 )
 from fusion_det.fusion.registry import Registry, build_registry
 
-TABLE_VI = "ir vi defusion ddfm semla u2fusion mambadfuse irfs crossfuse emma maefuse s4fusion".split()
-FURTHER = "cddfuse fusionmamba tcmoa smc_mamba".split()
+TABLE_VI = [
+    "ir",
+    "vi",
+    "defusion",
+    "ddfm",
+    "semla",
+    "u2fusion",
+    "mambadfuse",
+    "irfs",
+    "crossfuse",
+    "emma",
+    "maefuse",
+    "s4fusion",
+]
+FURTHER = ["cddfuse", "fusionmamba", "tcmoa", "smc_mamba"]
 PLAIN = ["mean", "max", "laplacian", "gff"]
 BUILT_IN = [name for name in (*TABLE_VI, *FURTHER, *PLAIN) if name in {card.name for card in list_cards()}]
 
