@@ -219,6 +219,13 @@ def _paper_notes(costs: Sequence[Cost], settings: EfficiencySettings) -> list[st
         "paper: S4Fusion paper (arXiv:2405.20881), Table VII; it names no counter, and does not say whether a multiply-add is "
         "one operation or two, or whether scans are among them."
     ]
+    single = [
+        f"{name_of(cost)} {cost.flops.layers / 2e9:.2f} G (paper {paper.gflops:g} G)"
+        for cost in costs
+        if cost.flops is not None and (paper := _paper(cost)) is not None
+    ]
+    if single:
+        found.append(f"With a multiply-add as one operation ours, scans left out, are: {join_words(single)}.")
     return found + [f"{name}: {paper.reason}" for name, paper in theirs if paper.reason]
 
 

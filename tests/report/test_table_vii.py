@@ -79,6 +79,7 @@ def test_notes_say_what_a_reader_must_know() -> None:
         "1 to 3 calls after 2 to warm up",
         "Some CPU, 2 CPU threads, float32",
         "could not be reproduced",
+        "scans left out, are: S4Fusion 1.50 G (paper 48.93 G)",
     ):
         assert words in notes
 
