@@ -117,8 +117,7 @@ def attend(x: torch.Tensor, to_qkv: Maps, scale: torch.Tensor, projection: torch
         return _map(torch.baddbmm(_pixels(x), values[0], matrix), x.shape[-1])
     out = torch.empty_like(x, memory_format=torch.channels_last)
     for strip in strips:
-        part = strip.of(x)
-        strip.of(out).copy_(_map(torch.baddbmm(_pixels(part), values.pop(0), matrix), x.shape[-1]))
+        torch.baddbmm(_pixels(strip.of(x)), values.pop(0), matrix, out=_pixels(strip.of(out)))
     return out
 
 
@@ -128,7 +127,7 @@ def _accurate(dtype: torch.dtype) -> torch.dtype:
 
 
 def _pixels(x: torch.Tensor) -> torch.Tensor:
-    """(B,C,H,W) as (B,H·W,C); a view of whole channels-last maps."""
+    """(B,C,H,W) as (B,H·W,C); a view, if the layout is channels last, of strips too."""
     return x.permute(0, 2, 3, 1).flatten(1, 2)
 
 
