@@ -6,7 +6,7 @@ one more dataset, unless it holds the same images, changes nothing in what is us
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -79,7 +79,14 @@ def parse_source(text: str) -> tuple[str, float]:
         return text, 1.0
 
 
-def mix(sources: Sequence[Source], *, validation: int, seed: int = 0, exclude: Split | None = None) -> Mixture:
+def mix(
+    sources: Sequence[Source],
+    *,
+    validation: int,
+    seed: int = 0,
+    exclude: Split | None = None,
+    tested: Collection[PairRecord] = (),
+) -> Mixture:
     """Choose the pairs.
 
     Of every dataset ``share`` of all its pairs are used, as far as that many are left when the validation and test ids of
@@ -89,6 +96,8 @@ def mix(sources: Sequence[Source], *, validation: int, seed: int = 0, exclude: S
     Args:
         exclude: a detector's split. It bars its ids in every dataset, unless both this dataset and the split's are
             known ones (with a card in ``datasets/``) and differ.
+        tested: pairs that are tested on, where they are at hand. What has their images is barred in every dataset, whatever it is
+            called; ``exclude`` may then have to do with none of them.
         seed: of the split, not of the training.
 
     Raises:
@@ -98,7 +107,9 @@ def mix(sources: Sequence[Source], *, validation: int, seed: int = 0, exclude: S
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ConfigError(f"--data {', '.join(twice)}: named twice; give each dataset once, with one share")
-    barred = set() if exclude is None else _excluded(sources, exclude)
+    barred = {_key(record) for record in tested}
+    if exclude is not None:
+        barred |= _excluded(sources, exclude, needed=not tested)
     seen: set[str] = set()
     used: dict[str, list[Member]] = {}
     counts: dict[str, dict[str, int]] = {}
@@ -145,8 +156,8 @@ def _origin(source: Source, used: Iterable[Member], held_out: set[str]) -> dict[
     }
 
 
-def _excluded(sources: Sequence[Source], split: Split) -> set[str]:
-    """Contents of all pairs that the split tests or validates on."""
+def _excluded(sources: Sequence[Source], split: Split, *, needed: bool) -> set[str]:
+    """Contents of all pairs that the split tests or validates on; ConfigError if some are ``needed`` and there are none."""
     tested = {*split.ids["val"], *split.ids["test"]}
     known = read_cards()
     split_family = family_of(split.dataset, tested)
@@ -156,7 +167,7 @@ def _excluded(sources: Sequence[Source], split: Split) -> set[str]:
         if family in known and split_family in known and family != split_family:
             continue
         barred |= {_key(record) for record in source.dataset if record.stem in tested}
-    if not barred:
+    if needed and not barred:
         whose = f"of {split.dataset} " if split.dataset else ""
         raise ConfigError(
             f"--exclude-split {split.name}: none of its {len(tested)} validation and test ids {whose}is among the pairs of "

@@ -123,3 +123,14 @@ def test_wrong_shares_and_repetition() -> None:
         Source(dataset("a", 10), 1.5)
     with pytest.raises(ConfigError, match="named twice"):
         mix([Source(dataset("a", 10)), Source(dataset("a", 10))], validation=0)
+
+
+def test_pairs_that_are_at_hand_are_barred_by_their_images() -> None:
+    """An experiment on M3FD that trains on another copy of it, or on something else altogether."""
+    tested = dataset("m3fd", 4)
+    copy, other = dataset("copy", 6, content="m3fd"), dataset("msrs", 3)
+    mixture = mix(
+        [Source(copy), Source(other)], validation=0, exclude=split("m3fd", [], ["99"]), tested=tested.records[1:3]
+    )
+    assert ids(mixture) == {f"copy/0000{i}" for i in (0, 3, 4, 5)} | {f"msrs/0000{i}" for i in range(3)}
+    assert mixture.origins[0]["excluded"] == 2
