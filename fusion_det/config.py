@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fusion_det.errors import ConfigError, QualityError
+from fusion_det.fusion.training.settings import TrainSettings, preset, settings_from_json
 from fusion_det.quality.table import FORMULAS, Profile, find_metrics
 
 HYPERPARAMETERS = {
@@ -88,6 +89,56 @@ class FusionConfig(_Section):
     workers: int = Field(default=2, ge=1)
 
 
+class FusionTrainingConfig(_Section):
+    """Training of fusion networks within the experiment; pairs of its own val and test parts are never learnt from."""
+
+    when: Literal["missing", "never"] = "never"
+    """missing: networks without official and shipped weights are trained. never: they are rows without figures that say what
+    can be done. ``NAME@trained`` is trained in any case."""
+    data: tuple[str, ...] = ()
+    """Pairs to learn from, ``DATASET`` or ``DATASET=SHARE`` each; none: the experiment's own."""
+    validation: int = Field(default=0, ge=0)
+    """Pairs held out, by which the best weights are chosen; with 0 the last ones are taken."""
+    preset: str = "small"
+    steps: int | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+    """At most one of these three; minutes give other weights on another machine."""
+    crop: int | None = None
+    """Side of the squares, in pixels; each network takes the next larger one that it can."""
+    batch: int | None = None
+    classifier: str | None = None
+    """What the loss sees images through; "none" works without any download."""
+    classifier_weights: Path | None = None
+    seed: int = Field(default=0, ge=0)
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Any other of :class:`fusion_det.fusion.training.settings.TrainSettings`, by name."""
+    workers: int = Field(default=1, ge=0)
+    """Processes that read pairs; 0 reads between the steps."""
+
+    def resolved(self) -> TrainSettings:
+        """The training's settings: the preset's, with what is named here changed.
+
+        Raises:
+            ConfigError: settings that make no sense.
+        """
+        named = ("steps", "epochs", "minutes", "crop", "batch", "classifier", "seed")
+        given = {name: value for name in named if (value := getattr(self, name)) is not None}
+        return settings_from_json({**preset(self.preset).as_json(), **given, **self.settings})
+
+    @model_validator(mode="after")
+    def _possible(self) -> FusionTrainingConfig:
+        if sum(value is not None for value in (self.steps, self.epochs, self.minutes)) > 1:
+            raise ValueError("give one of steps, epochs and minutes")
+        if again := sorted(self.settings.keys() & type(self).model_fields.keys()):
+            raise ValueError(f"settings: {', '.join(again)} stands beside settings, not in it")
+        try:
+            self.resolved()
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+
 class DetectorConfig(_Section):
     model: Literal["yolov5n", "yolov5s", "yolov5m", "yolov5l", "yolov5x"] = "yolov5s"
     weights: str = "auto"
@@ -161,9 +212,11 @@ class Experiment(_Section):
     title: str = ""
     data: DataConfig = DataConfig()
     methods: tuple[str, ...] = ("all",)
-    """Registered names, globs, "all", and ``NAME=FOLDER`` for somebody's fused images."""
+    """Registered names, globs, "all"; ``NAME@official``, ``NAME@shipped``, ``NAME@trained`` and ``NAME@FILE`` for certain
+    weights; ``NAME=FOLDER`` for somebody's fused images."""
     split: SplitConfig = SplitConfig()
     fusion: FusionConfig = FusionConfig()
+    fusion_training: FusionTrainingConfig = FusionTrainingConfig()
     detector: DetectorConfig = DetectorConfig()
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
     """Detector seeds: one training per method and seed."""

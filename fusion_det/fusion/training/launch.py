@@ -13,6 +13,7 @@ from fusion_det.data.pair import PairRecord
 from fusion_det.files import write_json
 from fusion_det.fusion.registry import default_registry
 from fusion_det.fusion.training.mixture import Member, Mixture
+from fusion_det.fusion.training.settings import TrainSettings, settings_from_json
 from fusion_det.processes import Event, run_worker
 from fusion_det.progress import Progress
 
@@ -23,14 +24,13 @@ JOB_FILE = "job.json"
 class TrainOrder:
     """What a training process is told: plain data, but for the pairs. The training itself is a ``TrainJob``.
 
-    preset, changes: of :func:`fusion_det.fusion.training.settings.preset`; crops grow to the next size that the network takes.
+    settings: its crops grow to the next size that the network takes.
     threads: CPU threads. The rest: see :class:`fusion_det.fusion.training.trainer.TrainJob`.
     """
 
     method: str
     mixture: Mixture
-    preset: str
-    changes: dict[str, Any]
+    settings: TrainSettings
     out: Path
     device: str = "cpu"
     threads: int = 1
@@ -85,11 +85,9 @@ def order_as_plain(order: TrainOrder) -> dict[str, Any]:
     mixture = order.mixture
     parts = {name: [_member(m) for m in getattr(mixture, name)] for name in ("train", "validation")}
     return {
-        **{
-            name: getattr(order, name)
-            for name in ("method", "preset", "changes", "device", "threads", "workers", "provenance")
-        },
+        **{name: getattr(order, name) for name in ("method", "device", "threads", "workers", "provenance")},
         "mixture": {**parts, "origins": list(mixture.origins)},
+        "settings": order.settings.as_json(),
         "out": str(order.out),
         "classifier_weights": None if order.classifier_weights is None else str(order.classifier_weights),
     }
@@ -116,8 +114,9 @@ def order_from_plain(tree: dict[str, Any]) -> TrainOrder:
     }
     weights = tree["classifier_weights"]
     return TrainOrder(
-        **{name: tree[name] for name in ("method", "preset", "changes", "device", "threads", "workers", "provenance")},
+        **{name: tree[name] for name in ("method", "device", "threads", "workers", "provenance")},
         mixture=Mixture(**mixture, origins=tuple(tree["mixture"]["origins"])),
+        settings=settings_from_json(tree["settings"]),
         out=Path(tree["out"]),
         classifier_weights=None if weights is None else Path(weights),
     )

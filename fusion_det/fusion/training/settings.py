@@ -88,3 +88,20 @@ def preset(name: str, **changes: Any) -> TrainSettings:
     if name not in PRESETS:
         raise ConfigError(f"--preset {name}: use {' or '.join(PRESETS)}")
     return replace(PRESETS[name], **{option: value for option, value in changes.items() if value is not None})
+
+
+def settings_from_json(tree: dict[str, Any]) -> TrainSettings:
+    """The inverse of :meth:`TrainSettings.as_json`; what is not named is as its default.
+
+    Raises:
+        ConfigError: an unknown setting, one of another type, or one that makes no sense.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    if unknown := sorted(tree.keys() - TrainSettings.__dataclass_fields__.keys()):
+        raise ConfigError(f"{', '.join(unknown)}: no setting of fusion training")
+    try:
+        return TypeAdapter(TrainSettings).validate_python(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ConfigError(f"{'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}") from error

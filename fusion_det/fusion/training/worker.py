@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,7 +13,6 @@ import torch
 from fusion_det.fusion import get_card, load_method_modules
 from fusion_det.fusion.frame import padded_size
 from fusion_det.fusion.training.launch import order_from_plain
-from fusion_det.fusion.training.settings import preset
 from fusion_det.fusion.training.trainer import TrainJob, train, trainable
 from fusion_det.processes import Events, serve
 
@@ -44,8 +44,7 @@ def work(job_file: Path, events: Events) -> None:
     order = order_from_plain(tree)
     torch.set_num_threads(order.threads)
     card = get_card(order.method)
-    asked = preset(order.preset, **order.changes)
-    settings = preset(order.preset, **{**order.changes, "crop": padded_size(asked.crop, card)})
+    settings = replace(order.settings, crop=padded_size(order.settings.crop, card))
     _, config = trainable(order.method, None, settings.crop)
     job = TrainJob(
         method=order.method,

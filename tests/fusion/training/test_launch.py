@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 pytest.importorskip("lightning", reason="Lightning is not installed")
 
-from training_jobs import job_of, write_pairs
+from training_jobs import SETTINGS, job_of, write_pairs
 
 from fusion_det.errors import StageError
 from fusion_det.fusion.training.launch import TrainOrder, order_from_plain, run_training
@@ -20,9 +20,7 @@ from fusion_det.fusion.training.trainer import train
 from fusion_det.progress import NoProgress
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
-CHANGES: dict[str, Any] = {
-    "crop": 22, "batch": 2, "accumulate": 2, "steps": 4, "classifier": "none", "peak_rate": 3e-3, "sample_every": 2,
-}  # fmt: skip
+SETTINGS_22 = replace(SETTINGS, crop=22, steps=4)
 """Crops of 22 pixels grow to 24, which the network takes."""
 
 
@@ -35,7 +33,7 @@ class StopsAtFirstStep(NoProgress):
 
 
 def order_of(pairs: Path, out: Path, method: str = "learner") -> TrainOrder:
-    return TrainOrder(method, job_of(pairs, out).mixture, "paper", CHANGES, out, provenance={"commit": "abc"})
+    return TrainOrder(method, job_of(pairs, out).mixture, SETTINGS_22, out, provenance={"commit": "abc"})
 
 
 def test_it_is_the_same_training(tmp_path: Path) -> None:
