@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +25,7 @@ from fusion_det.errors import StageError
 from fusion_det.fusion.method import FusionMethod, MethodCard
 from fusion_det.fusion.training.data import Batch, batches_from
 from fusion_det.fusion.training.losses import FusionLoss, LossTerms
-from fusion_det.fusion.training.schedule import WarmupCosine, parameter_groups
+from fusion_det.fusion.training.schedule import WarmupCosine, parameter_groups, ramp
 from fusion_det.fusion.training.settings import TrainSettings
 from fusion_det.seeds import derive_seed
 
@@ -44,12 +45,31 @@ class Progress:
     total: int
     step: int = 0
     seconds: float = 0.0
-    temperature: float = 1.0
+    temperature: float | None = None
     rows: list[Row] = field(default_factory=list)
     sums: dict[str, float] = field(default_factory=dict)
     counted: int = 0
     best: float | None = None
     best_step: int = 0
+
+
+class WeightAverage:
+    """Moving average of parameters; its decay grows from 0.1 to ``decay``, so that the first weights are soon forgotten."""
+
+    def __init__(self, parameters: list[nn.Parameter], decay: float) -> None:
+        self.parameters, self.decay = parameters, decay
+        self.values = [parameter.detach().clone() for parameter in parameters]
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.values, [parameter.detach() for parameter in self.parameters], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Average and parameters change places."""
+        for value, parameter in zip(self.values, self.parameters, strict=True):
+            parameter.data, value.data = value.data, parameter.data
 
 
 class TrainingLoop:
@@ -77,6 +97,7 @@ class TrainingLoop:
         optimizer = torch.optim.AdamW(parameter_groups(network, settings.weight_decay), lr=settings.peak_rate)
         self.network, self.optimizer = fabric.setup(network, optimizer)
         self.parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+        self.average = None if settings.ema is None else WeightAverage(self.parameters, settings.ema)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -93,12 +114,15 @@ class TrainingLoop:
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.values,
             "progress": dict(vars(self.progress)),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.values = [value.to(self.fabric.device) for value in state["average"]]
         self.progress = Progress(**state["progress"])
 
     def run(self, after_step: Callable[[], bool]) -> None:
@@ -132,7 +156,7 @@ class TrainingLoop:
             ids += batch.ids
             # A network may draw random numbers (dropout): those of this batch, not of what happened before it.
             torch.manual_seed(derive_seed("step", self.settings.seed, progress.step, part))
-            terms = self.losses(batch)
+            terms = self.losses(batch, ramp(progress.step, progress.total, self.settings.perception_from))
             self._check_finite(terms.total.detach(), "loss", ids)
             self.fabric.backward(terms.total / accumulate)
             sums.update({name: float(value) for name, value in terms.values().items()})
@@ -143,17 +167,31 @@ class TrainingLoop:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         progress.step += 1
+        if self.average is not None:
+            self.average.update(progress.step)
         progress.counted += accumulate
         progress.sums = {name: progress.sums.get(name, 0.0) + value for name, value in sums.items()}
 
-    def losses(self, batch: Batch) -> LossTerms:
+    def losses(self, batch: Batch, perception: float = 1.0) -> LossTerms:
         """The loss of a batch of crops; in the network's precision as far as the fused image, in float32 from there."""
         ir, vi = (self.fabric.to_device(images) for images in (batch.ir, batch.vi))
         visible = luma(vi)
         fused = self.network(ir, visible if self.card.fuses == "luma" else vi)
         if self.card.fuses == "rgb":
             fused = luma(fused)
-        return self.loss(ir, visible, fused.float())
+        return self.loss(ir, visible, fused.float(), perception)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """With the average of the weights in the network's place, where one is kept."""
+        if self.average is None:
+            yield
+            return
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
 
     @torch.no_grad()
     def validate(self, loader: DataLoader[Batch]) -> dict[str, float]:

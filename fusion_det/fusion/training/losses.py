@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fusion_det.fusion.training.classifiers import Classifier
-from fusion_det.fusion.training.settings import TermWeights
+from fusion_det.fusion.training.settings import Intensity, TermWeights
 
 WINDOW, SIGMA = 11, 1.5
 """Of the Gaussian under which SSIM is computed (Wang et al. 2004)."""
@@ -62,6 +62,11 @@ def information_weights(ir: torch.Tensor, vi: torch.Tensor, temperature: float) 
 def l1_loss(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor, weights: InformationWeights) -> torch.Tensor:
     """Σ over sources S of w_S · mean |S - fused|."""
     return _weighted((ir - fused).abs(), (vi - fused).abs(), weights)
+
+
+def brighter_loss(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
+    """mean | max(ir, vi) - fused |: at every pixel the brighter source."""
+    return (torch.maximum(ir, vi) - fused).abs().mean()
 
 
 def ssim_loss(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor, weights: InformationWeights) -> torch.Tensor:
@@ -134,30 +139,36 @@ class FusionLoss(nn.Module):
         classifier: weighs the sources by the information it finds in them, and judges the fused image; with None both sources
             weigh one half and the perception term is zero.
         temperature: of :func:`information_weights`; the paper does not give its own. See :func:`balanced_temperature`.
+            None weighs both sources one half.
+        intensity: "weighted" for :func:`l1_loss`, "brighter" for :func:`brighter_loss` in its place.
     """
 
     def __init__(
-        self, classifier: Classifier | None, weights: TermWeights | None = None, temperature: float = 1.0
+        self,
+        classifier: Classifier | None,
+        weights: TermWeights | None = None,
+        temperature: float | None = 1.0,
+        intensity: Intensity = "weighted",
     ) -> None:
         super().__init__()
         self.classifier, self.weights, self.temperature = classifier, weights or TermWeights(), temperature
+        self.intensity = intensity
 
-    def forward(self, ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor) -> LossTerms:
-        """All (B,1,H,W), float32, H and W at least 6."""
-        balance = self.balance(ir, vi)
-        l1, ssim = l1_loss(ir, vi, fused, balance), ssim_loss(ir, vi, fused, balance)
-        gradient = gradient_loss(ir, vi, fused)
-        perception = fused.new_zeros(())
-        if self.classifier is not None and self.weights.perception:
-            perception = entropy(self.classifier(fused)).mean()
-        w = self.weights
-        total = w.perception * perception + w.l1 * l1 + w.ssim * ssim + w.gradient * gradient
-        return LossTerms(total, perception, l1, ssim, gradient)
+    def forward(self, ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor, perception: float = 1.0) -> LossTerms:
+        """All (B,1,H,W), float32, H and W at least 6. perception: factor on that term's weight."""
+        w, balance = self.weights, self.balance(ir, vi)
+        l1 = brighter_loss(ir, vi, fused) if self.intensity == "brighter" else l1_loss(ir, vi, fused, balance)
+        ssim, gradient = ssim_loss(ir, vi, fused, balance), gradient_loss(ir, vi, fused)
+        doubt = fused.new_zeros(())
+        if self.classifier is not None and w.perception * perception:
+            doubt = entropy(self.classifier(fused)).mean()
+        total = w.perception * perception * doubt + w.l1 * l1 + w.ssim * ssim + w.gradient * gradient
+        return LossTerms(total, doubt, l1, ssim, gradient)
 
     @torch.no_grad()
     def balance(self, ir: torch.Tensor, vi: torch.Tensor) -> InformationWeights:
         """The weights of both sources, (B,) each."""
-        if self.classifier is None:
+        if self.classifier is None or self.temperature is None:
             half = ir.new_full((len(ir),), 0.5)
             return InformationWeights(half, half)
         return information_weights(*source_information(self.classifier, ir, vi), self.temperature)

@@ -7,6 +7,10 @@ from typing import Any, Literal, get_args
 
 from fusion_det.errors import ConfigError
 
+Intensity = Literal["weighted", "brighter"]
+"""What the fused image's grey levels are drawn to: both sources, by their information (the paper), or the brighter of the two
+at every pixel, which keeps warm bodies white and a bright sky bright where the sources contradict each other."""
+
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 """What the network computes in; losses and the classifier are float32 in any case. "auto": bfloat16 on a GPU that has it."""
 
@@ -32,6 +36,12 @@ class TrainSettings:
     start_rate, peak_rate, final_rate: of :class:`~fusion_det.fusion.training.schedule.WarmupCosine`.
     weight_decay: of AdamW (not published: torch's default). clip: largest norm of the gradient; None does not clip.
     classifier: see :mod:`fusion_det.fusion.training.classifiers`. weights: of the loss's terms.
+    perception_from: share of all steps after which the perception term comes in; it rises to its weight over the next tenth
+        of them. From the first step on (0, as published) it can teach a network that knows nothing yet to draw a pattern of
+        which the classifier is certain, and nothing else.
+    intensity: what grey levels are drawn to. information: weigh the sources by what the classifier finds in them, as
+        published; if False both weigh one half.
+    ema: decay of the moving average of the weights, which is then what is judged and saved; None saves the weights themselves.
     seed: of the network's first weights, of the order of the pairs, and of crops and flips.
     sample_every: epochs between two sheets of sample pictures.
     """
@@ -50,6 +60,10 @@ class TrainSettings:
     clip: float | None = None
     classifier: str = "resnet50"
     weights: TermWeights = field(default_factory=TermWeights)
+    perception_from: float = 0.0
+    intensity: Intensity = "weighted"
+    information: bool = True
+    ema: float | None = None
     precision: TrainPrecision = "auto"
     seed: int = 0
     sample_every: int = 10
@@ -62,6 +76,14 @@ class TrainSettings:
             raise ConfigError(f"--steps {self.steps}: at least 1, and not together with --minutes")
         if self.minutes is not None and not self.minutes > 0:
             raise ConfigError(f"--minutes {self.minutes:g}: more than 0")
+        if not 0 <= self.perception_from < 1:
+            raise ConfigError(
+                f"--perception-from {self.perception_from:g}: a share of the training, from 0 to less than 1"
+            )
+        if self.intensity not in get_args(Intensity):
+            raise ConfigError(f"--intensity {self.intensity}: use {' or '.join(get_args(Intensity))}")
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise ConfigError(f"--ema {self.ema:g}: between 0 and 1, for instance 0.999")
         if self.precision not in get_args(TrainPrecision):
             raise ConfigError(f"--precision {self.precision}: use {', '.join(get_args(TrainPrecision))}")
 

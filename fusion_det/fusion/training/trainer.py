@@ -121,7 +121,7 @@ def train(job: TrainJob, shown: Shown | None = None) -> TrainSummary:
     loader = _loader(job, job.mixture.train, seed=job.settings.seed)
     epochs = job.settings.epochs * max(1, len(loader) // job.settings.accumulate)
     progress = Progress(total=job.settings.steps or epochs)
-    loss = FusionLoss(classifier, job.settings.weights)
+    loss = FusionLoss(classifier, job.settings.weights, intensity=job.settings.intensity)
     loop = TrainingLoop(method, method.network, loader, loss, job.settings, progress, fabric)
     with freed_memory_kept():
         if state is not None:
@@ -135,7 +135,7 @@ def train(job: TrainJob, shown: Shown | None = None) -> TrainSummary:
 
 def _prepare(job: TrainJob, loop: TrainingLoop, classifier: Classifier | None) -> None:
     """What a fresh training settles before its first step: the loss's temperature, and the steps that fit into the time."""
-    if classifier is not None:
+    if classifier is not None and job.settings.information:
         chosen = _chosen(job.mixture.train, CALIBRATION_PAIRS)
         found = [
             source_information(classifier, *(loop.fabric.to_device(x) for x in (batch.ir, luma(batch.vi))))
@@ -176,7 +176,8 @@ class _Recorder:
         if progress.counted:
             self._end_epoch()
         if steps:
-            self._draw()
+            with self.loop.averaged():
+                self._draw()
         self._save_state()
         self.shown.finish()
         pairs = steps * settings.accumulate * (self.loop.loader.batch_size or 1)
@@ -216,18 +217,19 @@ class _Recorder:
         }
         progress.sums, progress.counted = {}, 0
         started = time.perf_counter()
-        if self.validation is not None:
-            row |= {f"val_{name}": value for name, value in self.loop.validate(self.validation).items()}
-        progress.rows.append(row)
-        judged = row.get("val_total", row["total"])
-        if progress.best is None or judged < progress.best:
-            progress.best, progress.best_step = judged, progress.step
-            self._write(BEST_FILE, row)
-        epochs = len(progress.rows)
-        if epochs == 1 or epochs % self.job.settings.sample_every == 0:
-            self._draw()
+        with self.loop.averaged():
+            if self.validation is not None:
+                row |= {f"val_{name}": value for name, value in self.loop.validate(self.validation).items()}
+            progress.rows.append(row)
+            judged = row.get("val_total", row["total"])
+            if progress.best is None or judged < progress.best:
+                progress.best, progress.best_step = judged, progress.step
+                self._write(BEST_FILE, row)
+            epochs = len(progress.rows)
+            if epochs == 1 or epochs % self.job.settings.sample_every == 0:
+                self._draw()
+            self._write(LAST_FILE, row)
         write_curve(self.job.out / "curve.csv", progress.rows)
-        self._write(LAST_FILE, row)
         progress.seconds += time.perf_counter() - started
 
     def _draw(self) -> None:
