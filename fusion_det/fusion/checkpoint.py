@@ -10,7 +10,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from fusion_det.files import replace_atomically
 Shapes = Mapping[str, tuple[int, ...]]
 
 _NAMES_SHOWN = 3
+_WRAPPED = "module."
+"""What torch's wrappers for several devices put before every name."""
 _BROKEN_FILE = (
     zipfile.BadZipFile,
     RuntimeError,
@@ -47,12 +49,21 @@ class CheckpointMismatchError(MethodError):
         self.shapes = shapes
 
 
-def load_checkpoint(network: nn.Module, file: Path, *, key: str | None, method: str, config: str | None = None) -> None:
+def load_checkpoint(
+    network: nn.Module,
+    file: Path,
+    *,
+    key: str | None,
+    method: str,
+    config: str | None = None,
+    parts: Sequence[str] = (),
+) -> None:
     """Load a file into a network, all of it and nothing else.
 
     Args:
         key: entry of the published file that holds the state dict; None if the file is one. A file that is a bare state
             dict is taken as well.
+        parts: entries of the published file that hold the state dicts of the network's children of these names.
         method, config: what the network is, for messages and against what a ``.safetensors`` file says of itself.
 
     Raises:
@@ -60,7 +71,7 @@ def load_checkpoint(network: nn.Module, file: Path, *, key: str | None, method: 
             saved for another method or configuration. CheckpointMismatchError: other names or shapes than the network's.
             The network is then as it was.
     """
-    state, metadata = read_checkpoint(file, key)
+    state, metadata = read_checkpoint(file, key, parts)
     what = method if config is None else f"{method}, configuration {config}"
     saved = tuple(metadata.get(field, wanted) for field, wanted in (("method", method), ("config", config)))
     if saved != (method, config):
@@ -69,11 +80,15 @@ def load_checkpoint(network: nn.Module, file: Path, *, key: str | None, method: 
     network.load_state_dict(state)
 
 
-def read_checkpoint(file: Path, key: str | None = None) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def read_checkpoint(
+    file: Path, key: str | None = None, parts: Sequence[str] = ()
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """The state dict in a file, and the strings that a ``.safetensors`` file carries beside it. Raises as load_checkpoint."""
     if file.suffix == ".safetensors":
         return _read_safetensors(file)
     content = _read_pickle(file)
+    if parts and isinstance(content, Mapping) and all(isinstance(content.get(part), Mapping) for part in parts):
+        content = _joined({part: content[part] for part in parts})
     if isinstance(content, Mapping) and key is not None and isinstance(content.get(key), Mapping):
         content = content[key]
     if not isinstance(content, Mapping) or not content:
@@ -133,6 +148,15 @@ def _read_pickle(file: Path) -> Any:
         raise _unreadable(file) from error
 
 
+def _joined(parts: Mapping[str, Mapping[Any, Any]]) -> dict[str, Any]:
+    """State dicts of a network's children as one of the network; without the prefix of torch's wrappers for several devices."""
+    return {
+        f"{part}.{str(name).removeprefix(_WRAPPED)}": value
+        for part, state in parts.items()
+        for name, value in state.items()
+    }
+
+
 def _unreadable(file: Path) -> MethodError:
     return MethodError(f"{file} is no checkpoint that torch can read: another kind of file, damaged, or not whole")
 
@@ -183,13 +207,12 @@ def describe_differences(expected: Shapes, found: Shapes) -> list[str]:
 
 
 def _common_prefix(expected: Shapes, found: Shapes) -> str | None:
-    prefix = "module."
     if (
         found
-        and all(name.startswith(prefix) for name in found)
-        and not any(name.startswith(prefix) for name in expected)
+        and all(name.startswith(_WRAPPED) for name in found)
+        and not any(name.startswith(_WRAPPED) for name in expected)
     ):
-        return prefix
+        return _WRAPPED
     return None
 
 

@@ -1,13 +1,14 @@
-"""Blocks of Restormer (Zamir et al. 2022, arXiv:2111.09881) as EMMA and CDDFuse have them: attention between the channels of a map,
-not between its pixels, and a gated MLP. Maps are (B,C,H,W), best in torch's channels-last layout; parameters have the published names.
+"""Blocks of Restormer (Zamir et al. 2022, arXiv:2111.09881) as EMMA and CDDFuse have them: attention between the channels
+of a map, not between its pixels, and a gated MLP. Maps are (B,C,H,W), best in torch's channels-last layout; parameters have the
+published names.
 
 What is computed is what was published, by less work and with fewer maps:
 
 - Channels are compared by the products of their q and k and divided by their lengths afterwards; no normalised copies are made.
-- The attention A is a small matrix for each head, and what follows it a 1 × 1 convolution P: instead of A·v and P·(A·v), P·A is
-  computed, and applied to v.
-- A 1 × 1 convolution and a 3 × 3 convolution with nothing in between, not even a bias (so that zeros beyond the border stay zeros),
-  are one 3 × 3 convolution with the product of their weights: a third of the multiply-adds.
+- The attention A is a small matrix for each head, and what follows it a 1 × 1 convolution P: P·A is computed, and applied
+  to v, instead of A to v and P to that.
+- A 1 × 1 convolution and a 3 × 3 convolution with nothing in between, not even a bias (so that zeros beyond the border stay
+  zeros), are one 3 × 3 convolution with the product of their weights: a third of the multiply-adds.
 - Without gradients, on a CPU, maps go through in strips of rows (:mod:`fusion_det.fusion.strips`).
 """
 
@@ -22,17 +23,16 @@ from torch import nn
 
 from fusion_det.fusion.strips import by_strips, strips_of
 
+Padding = Literal["zeros", "reflect"]
 Maps = Callable[[torch.Tensor], torch.Tensor]
 
 _SHORTEST = 1e-12
 """Channels are divided by their length or by this, whichever is longer."""
 
 
-def conv(inputs: int, outputs: int, size: int, groups: int = 1, padding_mode: str = "zeros") -> nn.Conv2d:
+def conv(inputs: int, outputs: int, size: int, groups: int = 1, padding_mode: Padding = "zeros") -> nn.Conv2d:
     """A convolution without bias that keeps H and W."""
-    return nn.Conv2d(
-        inputs, outputs, size, padding=size // 2, groups=groups, bias=False, padding_mode=padding_mode
-    )
+    return nn.Conv2d(inputs, outputs, size, padding=size // 2, groups=groups, bias=False, padding_mode=padding_mode)
 
 
 class ChannelNorm(nn.Module):
@@ -63,9 +63,7 @@ class DepthwiseAttention(nn.Module):
 
     def forward(self, x: torch.Tensor, norm: nn.Module) -> torch.Tensor:
         """x + attention(norm(x))."""
-        return attend(
-            x, lambda part: self.qkv_dwconv(self.qkv(norm(part))), self.temperature, self.project_out.weight
-        )
+        return attend(x, lambda part: self.qkv_dwconv(self.qkv(norm(part))), self.temperature, self.project_out.weight)
 
 
 class FullAttention(nn.Module):
@@ -139,9 +137,7 @@ def _map(pixels: torch.Tensor, width: int) -> torch.Tensor:
 class GatedMlp(nn.Module):
     """1 × 1 to twice ``hidden`` channels, grouped 3 × 3, GELU of the first half times the second, 1 × 1 back."""
 
-    def __init__(
-        self, channels: int, hidden: int, groups: int, padding_mode: Literal["zeros", "reflect"] = "zeros"
-    ) -> None:
+    def __init__(self, channels: int, hidden: int, groups: int, padding_mode: Padding = "zeros") -> None:
         super().__init__()
         self.project_in = conv(channels, 2 * hidden, 1)
         self.dwconv = conv(2 * hidden, 2 * hidden, 3, groups, padding_mode)
@@ -176,7 +172,7 @@ class GlobalBlock(nn.Module):
     EMMA's global features and CDDFuse's base features, which are the same but for the MLP's ``padding_mode``.
     """
 
-    def __init__(self, channels: int, heads: int, padding_mode: Literal["zeros", "reflect"] = "zeros") -> None:
+    def __init__(self, channels: int, heads: int, padding_mode: Padding = "zeros") -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels)
         self.attn = FullAttention(channels, heads)
