@@ -40,7 +40,7 @@ CARD = MethodCard(
 )
 
 
-@register_method(CARD)
+@register_method(CARD, sources=("fusion_det.fusion.strips",))
 class IRFS(FusionMethod):
     """See :mod:`fusion_det.fusion.methods.irfs.network`."""
 
