@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from fusion_det.data.locate import find_dataset
 from fusion_det.detection.pretrained import resolve_weights
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_json, write_json
-from fusion_det.fusion import expand_methods, resolve_device
+from fusion_det.fusion import resolve_device
 from fusion_det.machine import available_cores
 from fusion_det.pipeline.engine import Display, make_slots, run_plan
-from fusion_det.pipeline.plan import Plan, PlannedStage, build_plan, check_disk, collect_results, survey
+from fusion_det.pipeline.fusion_training import is_trained_here, training_mixture
+from fusion_det.pipeline.plan import Plan, PlannedStage, build_plan, check_disk, collect_results, rows_of, survey
 from fusion_det.pipeline.quality_results import QualityResults
 from fusion_det.pipeline.results import ExperimentResults
 from fusion_det.pipeline.stage import Outcome, Slot
@@ -110,11 +112,15 @@ def prepare(
     """
     for folder in (places.runs, places.reports):
         _check_writable(folder)
-    expand_methods(experiment.methods)  # a misspelt name is told before a dataset is read
+    specs = rows_of(experiment)  # a misspelt name is told before a dataset is read
     dataset = open_data(experiment.data, places, progress)
     split = choose_split(dataset, experiment.split)
+    mixture = None
+    if any(is_trained_here(spec, experiment.fusion_training) for spec in specs):
+        opened = partial(open_dataset, cache_dir=places.runs.resolve() / "cache", progress=progress or NoProgress())
+        mixture = training_mixture(experiment.fusion_training, dataset, split, opened)
     weights = resolve_weights(experiment.detector.weights, experiment.detector.model, download=download)
-    plan = build_plan(experiment, dataset, split, weights)
+    plan = build_plan(experiment, dataset, split, weights, mixture)
     return plan, survey(plan, places.store)
 
 
@@ -150,17 +156,13 @@ def run_experiment(
     else:
         results = ExperimentResults.load(file)
     page = write_report(results, places.report(results.experiment), display.bar("report") if display else None)
-    waiting = {name: why for name, why in plan.unready.items() if not asked_for(name, plan.experiment.methods)}
+    named = {spec.name for spec in plan.methods if spec.named}
+    waiting = {name: why for name, why in plan.unready.items() if name not in named}
     failures = tuple(
         f"{r.method} seed {r.seed}: {r.reason}" for r in results.runs if r.status != "ok" and r.method not in waiting
     )
     ran = sum(o.state == "done" for o in outcomes.values())
     return Finished(results, file, page, ran, failures, waiting)
-
-
-def asked_for(method: str, methods: Sequence[str]) -> bool:
-    """Whether a method was named, rather than being one of "all"; ``methods`` as the user wrote them."""
-    return method in {part.strip().partition("=")[0] for item in methods for part in item.split(",")}
 
 
 def write_report(
@@ -247,7 +249,8 @@ def _provenance(plan: Plan, outcomes: Mapping[str, Outcome], slots: Sequence[Slo
         "cores": available_cores(),
         "jobs": len(slots),
         "seconds": seconds,
-        "seeds": {"split": plan.split.seed, "detector": list(plan.experiment.seeds)},
+        "seeds": {"split": plan.split.seed, "detector": list(plan.experiment.seeds)}
+        | ({"fusion": plan.experiment.fusion_training.seed} if plan.training else {}),
         "split_file": str(plan.experiment.split.file) if plan.experiment.split.file else None,
         "experiment": plan.experiment.model_dump(mode="json"),
     }

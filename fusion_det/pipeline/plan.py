@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fusion_det.assessment.measure import Protocol
-from fusion_det.config import Experiment, FusionConfig
+from fusion_det.config import Experiment
 from fusion_det.data import PairDataset, Split, leakage
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_file
-from fusion_det.fusion import MethodSpec, expand_methods, get_card, weights_status
+from fusion_det.fusion import (
+    MethodSpec,
+    expand_methods,
+    found_weights,
+    get_card,
+    how_to_get_weights,
+    weights_status,
+    with_files,
+)
+from fusion_det.fusion.contamination import exposure
+from fusion_det.fusion.training.mixture import Mixture
+from fusion_det.fusion.weights import FoundWeights
+from fusion_det.pipeline.fusion_training import WEIGHTS, is_trained_here, train_fusion_stage
 from fusion_det.pipeline.quality_stage import VALUES, quality_stage
 from fusion_det.pipeline.results import (
     DatasetInfo,
@@ -53,7 +65,8 @@ class Row:
 class Plan:
     """Everything an experiment needs run.
 
-    unready: method → why it cannot fuse (no weights); such rows have no stages. quality: method → its ``quality`` stage.
+    unready: row → why it cannot fuse (no weights); such rows have no stages. quality: row → its ``quality`` stage.
+    training: row → the ``train-fusion`` stage of its network, for those that are trained here.
     """
 
     experiment: Experiment
@@ -64,33 +77,51 @@ class Plan:
     truth: Stage
     rows: tuple[Row, ...]
     quality: Mapping[str, Stage]
+    training: Mapping[str, Stage]
     stages: tuple[Stage, ...]
     detector_weights: Path | None
 
 
-def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detector_weights: Path | None) -> Plan:
+def rows_of(experiment: Experiment) -> list[MethodSpec]:
+    """The rows of an experiment's table, in its order. MethodError for unknown methods."""
+    specs = with_files(expand_methods(experiment.methods), experiment.fusion.weights)
+    return sorted(specs, key=lambda spec: (get_card(spec).order, spec.name))
+
+
+def build_plan(
+    experiment: Experiment,
+    dataset: PairDataset,
+    split: Split,
+    detector_weights: Path | None,
+    mixture: Mixture | None = None,
+) -> Plan:
     """Lay out the stages; computes digests, runs nothing.
+
+    Args:
+        mixture: what networks that are trained here learn from; None if there are none of them.
 
     Raises:
         ConfigError: a dataset without boxes. MethodError: unknown methods.
     """
     if not dataset.classes or not dataset.labelled():
         raise ConfigError(f"{dataset.name} has no boxes, so no detector can be trained on it; use fusion-det fuse")
-    methods = sorted(expand_methods(experiment.methods), key=lambda m: (get_card(m).order, m.name))
+    methods = rows_of(experiment)
     extra = overlay_parts(experiment, split)
     truth = truth_stage(dataset, split, tuple(extra))
-    stages: list[Stage] = [truth]
+    stages: list[Stage] = []
     rows: list[Row] = []
     unready = {}
     quality: dict[str, Stage] = {}
+    training: dict[str, Stage] = {}
     measured = measured_stems(experiment, split)
     protocol = Protocol(experiment.quality.metrics, experiment.quality.profile)
     for spec in methods:
-        ready, text = weights_status(spec, experiment.fusion.weights.get(spec.name, "auto"))
-        if not ready:
-            unready[spec.name] = text
+        if mixture is not None and is_trained_here(spec, experiment.fusion_training):
+            training[spec.name] = train_fusion_stage(spec.method, experiment.fusion_training, mixture)
+        elif why := _unready(spec):
+            unready[spec.name] = why
             continue
-        fuse = fuse_stage(spec, dataset.select(stems_of(split)), experiment.fusion)
+        fuse = fuse_stage(spec, dataset.select(stems_of(split)), experiment.fusion, training.get(spec.name))
         export = export_stage(spec, dataset, split, fuse)
         stages += [fuse, export]
         if measured:
@@ -102,19 +133,30 @@ def build_plan(experiment: Experiment, dataset: PairDataset, split: Split, detec
             evaluate = evaluate_stage(spec, seed, detect, truth)
             stages += [train, detect, evaluate]
             rows.append(Row(spec.name, seed, fuse, train, detect, evaluate))
-    stages += quality.values()  # last: trainings take longest, so they begin first
+    # Measuring last: trainings take longest, so they begin first.
+    ordered = {stage.digest: stage for stage in (truth, *training.values(), *stages, *quality.values())}
     return Plan(
-        experiment,
-        dataset,
-        split,
-        tuple(methods),
-        unready,
-        truth,
-        tuple(rows),
-        quality,
-        tuple(stages),
-        detector_weights,
+        experiment=experiment,
+        dataset=dataset,
+        split=split,
+        methods=tuple(methods),
+        unready=unready,
+        truth=truth,
+        rows=tuple(rows),
+        quality=quality,
+        training=training,
+        stages=tuple(ordered.values()),
+        detector_weights=detector_weights,
     )
+
+
+def _unready(spec: MethodSpec) -> str:
+    """Why a row cannot fuse and what helps; "" if it can."""
+    ready, text = weights_status(spec)
+    if ready:
+        return ""
+    card = get_card(spec)
+    return f"{text}; {how_to_get_weights(card)}, or have it trained in the experiment ({card.name}@trained)"
 
 
 def measured_stems(experiment: Experiment, split: Split) -> list[str]:
@@ -236,31 +278,50 @@ def _quality_rows(plan: Plan, outcomes: Mapping[str, Outcome]) -> QualityRows:
 def _method_info(plan: Plan, spec: MethodSpec, outcomes: Mapping[str, Outcome]) -> MethodInfo:
     fused = next((outcomes[r.fuse.digest].folder for r in plan.rows if r.method == spec.name), None)
     images = fused / "images" if fused else None
-    return method_info(spec, plan.dataset, plan.experiment.fusion, fused, images)
+    found = found_weights(spec)
+    if spec.name in plan.training:
+        trained = outcomes[plan.training[spec.name].digest].folder
+        found = FoundWeights(trained / WEIGHTS, "trained") if trained is not None else None
+    return method_info(spec, plan.dataset, plan.split.ids["test"], found, fused, images)
 
 
 def method_info(
-    spec: MethodSpec, dataset: PairDataset, fusion: FusionConfig, fused: Path | None, images: Path | None
+    spec: MethodSpec,
+    dataset: PairDataset,
+    judged: Collection[str],
+    found: FoundWeights | None,
+    fused: Path | None,
+    images: Path | None,
 ) -> MethodInfo:
-    """What results say of a method. fused: its finished ``fuse`` stage, images: the folder of its images, where there is one."""
+    """What results say of a method.
+
+    Args:
+        judged: stems of the images that it is judged by. found: the weights in use. fused: its finished ``fuse`` stage, images:
+            the folder of its images, where there is one.
+    """
     card = get_card(spec)
     facts = (read_manifest(fused) or {}).get("facts", {}) if fused else {}
-    trained_on = card.weights.trained_on if card.weights else ()
-    _, weights = weights_status(spec, fusion.weights.get(spec.name, "auto"))
+    source = found.source if found is not None else ""
+    qualifier = spec.qualifier(source)
+    seen = exposure(card, found, dataset, judged)
     return MethodInfo(
         name=spec.name,
-        label=card.label,
-        abbreviation=card.abbreviation,
+        method=spec.method,
+        label=f"{card.label} ({qualifier})" if qualifier else card.label,
+        abbreviation=f"{card.abbreviation} {qualifier}" if qualifier else card.abbreviation,
         title=card.title,
         authors=card.authors,
         venue=card.venue,
         year=card.year,
         family=card.family,
         color=card.fuses,
-        weights=weights,
-        trained_on=trained_on,
-        contaminated=dataset.family in trained_on,
-        table_vi=card.table_vi,
+        weights=weights_status(spec)[1] if found is None else found.text,
+        weights_source=source,  # type: ignore[arg-type]
+        trained_on=seen.datasets or (),
+        trained_on_known=seen.datasets is not None,
+        contaminated=seen.contaminated,
+        images_trained_on=seen.seen,
+        table_vi=None if qualifier else card.table_vi,
         order=card.order,
         notes=card.notes,
         seconds_per_pair=facts.get("seconds_per_pair"),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fusion_det import __version__
 from fusion_det.assessment.measure import Protocol
@@ -21,10 +21,19 @@ from fusion_det.data.cards import cards_dir
 from fusion_det.data.locate import find_dataset
 from fusion_det.data.pair import PairRecord
 from fusion_det.errors import ConfigError
-from fusion_det.fusion import MethodSpec, expand_methods, get_card, how_to_get_weights, resolve_device, weights_status
+from fusion_det.fusion import (
+    MethodSpec,
+    expand_methods,
+    found_weights,
+    get_card,
+    how_to_get_weights,
+    resolve_device,
+    weights_status,
+    with_files,
+)
 from fusion_det.machine import available_cores
 from fusion_det.pipeline.engine import Display, make_slots, run_plan
-from fusion_det.pipeline.experiment import DEMO, Places, asked_for, cuda_devices, open_data, write_report
+from fusion_det.pipeline.experiment import DEMO, Places, cuda_devices, open_data, write_report
 from fusion_det.pipeline.plan import method_info
 from fusion_det.pipeline.quality_results import PublishedFigures, QualityResults, QualitySet
 from fusion_det.pipeline.quality_stage import VALUES, quality_stage
@@ -130,7 +139,8 @@ def plan_set(dataset: PairDataset, wanted: MeasuredSet | None, settings: Quality
         MethodError: unknown methods, or none of them can fuse. ConfigError: none of the ids is there.
     """
     records, absent = choose_pairs(dataset, wanted)
-    methods = sorted(expand_methods(settings.methods), key=lambda m: (get_card(m).order, m.name))
+    specs = with_files(expand_methods(settings.methods), settings.fusion.weights)
+    methods = sorted(specs, key=lambda m: (get_card(m).order, m.name))
     protocol = Protocol(settings.quality.metrics, settings.quality.profile)
     table = TABLES[wanted.paper_table] if wanted is not None and wanted.paper_table else None
     habit = table.saving if table is not None and settings.as_published and table.saving != "lossless" else None
@@ -139,8 +149,7 @@ def plan_set(dataset: PairDataset, wanted: MeasuredSet | None, settings: Quality
     quality: dict[str, Stage] = {}
     as_published: dict[str, Stage] = {}
     for spec in methods:
-        weights: Path | Literal["auto"] = settings.fusion.weights.get(spec.name, "auto")
-        ready, text = weights_status(spec, weights)
+        ready, text = weights_status(spec)
         if not ready:
             unready[spec.name] = f"{text}; {how_to_get_weights(get_card(spec))}"
             continue
@@ -185,7 +194,8 @@ def measure_sets(
     results.save(places.results(settings.name).with_name("quality.json"))
     progress = display.bar("report") if display else NoProgress()
     page = write_report(results, places.report(settings.name), progress)
-    waiting = {n: why for p in planned for n, why in p.unready.items() if not asked_for(n, settings.methods)}
+    named = {spec.name for p in planned for spec in p.methods if spec.named}
+    waiting = {name: why for p in planned for name, why in p.unready.items() if name not in named}
     failures = tuple(
         f"{s.dataset.name} {name}: {why}"
         for s in sets
@@ -208,7 +218,7 @@ def _slots(stages: Sequence[Stage], store: Store, device: str, jobs: int | None)
 
 
 def _measured_set(planned: PlannedSet, settings: QualitySettings, outcomes: Mapping[str, Outcome]) -> QualitySet:
-    dataset = planned.dataset
+    dataset, measured = planned.dataset, [record.stem for record in planned.records]
     quality = _rows(planned.quality, planned, settings, outcomes, "lossless")
     table = TABLES[planned.wanted.paper_table] if planned.wanted is not None and planned.wanted.paper_table else None
     return QualitySet(
@@ -224,7 +234,8 @@ def _measured_set(planned: PlannedSet, settings: QualitySettings, outcomes: Mapp
         ),
         title=table.title if table is not None else dataset.name,
         methods=tuple(
-            method_info(spec, dataset, settings.fusion, *_images(planned, spec, outcomes)) for spec in planned.methods
+            method_info(spec, dataset, measured, found_weights(spec), *_images(planned, spec, outcomes))
+            for spec in planned.methods
         ),
         quality=quality,
         sources={r.stem: (r.ir, r.vi) for r in planned.records},

@@ -24,6 +24,9 @@ class MethodInfo(_Frozen):
     """A column of the table: the card's facts plus where this experiment's weights came from."""
 
     name: str
+    """Of the row."""
+    method: str = ""
+    """The registered method, of which there may be several rows with different weights; "" for the row's own name."""
     label: str
     abbreviation: str
     title: str = ""
@@ -33,10 +36,17 @@ class MethodInfo(_Frozen):
     family: str
     color: Literal["luma", "rgb"]
     weights: str = "none needed"
+    """In words: a file, or "shipped, not the authors': trained 12000 steps on roadscene by this project"."""
+    weights_source: Literal["", "official", "shipped", "trained", "own"] = ""
+    """Whose they are; "trained": in this experiment. "" without any."""
     trained_on: tuple[str, ...] = ()
+    trained_on_known: bool = True
     contaminated: bool = False
-    """True when its weights have seen images of this experiment's test split (or may have: same dataset, ids unknown)."""
+    """True when its weights have seen images that it is judged by here (or may have: same dataset, ids unknown)."""
+    images_trained_on: int | None = None
+    """How many of the images that it is judged by the weights have learnt from, where that is known."""
     table_vi: float | None = None
+    """The paper's figure; only for rows with the paper's weights (or a method that needs none)."""
     order: int = 1000
     notes: str = ""
     seconds_per_pair: float | None = None

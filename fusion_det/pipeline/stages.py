@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from fusion_det.config import DetectorConfig, FusionConfig
 from fusion_det.data import PairDataset, PairRecord, Split, coco_ground_truth, export_yolo
@@ -18,6 +18,8 @@ from fusion_det.detection.launch import run_job
 from fusion_det.errors import StageError
 from fusion_det.files import digest_file, digest_json, write_json
 from fusion_det.fusion import FusionRunner, MethodSpec, build_method, method_identity
+from fusion_det.fusion.weights import WeightsChoice
+from fusion_det.pipeline.fusion_training import WEIGHTS
 from fusion_det.pipeline.stage import Estimate, Stage, StageContext
 from fusion_det.pipeline.versions import code_digest, library_versions
 from fusion_det.progress import Progress
@@ -47,14 +49,20 @@ def truth_stage(dataset: PairDataset, split: Split, extra: Sequence[str] = ()) -
     return Stage("truth", dataset.name, identity, {}, run)
 
 
-def fuse_stage(spec: MethodSpec, records: Sequence[PairRecord], config: FusionConfig) -> Stage:
-    """``fuse``: ``images/STEM.png`` of every pair."""
-    weights: Path | Literal["auto"] = config.weights.get(spec.name, "auto")
+def fuse_stage(
+    spec: MethodSpec, records: Sequence[PairRecord], config: FusionConfig, training: Stage | None = None
+) -> Stage:
+    """``fuse``: ``images/STEM.png`` of every pair.
+
+    Args:
+        training: the ``train-fusion`` stage that makes the weights; without one they are what ``spec`` says.
+    """
 
     def run(context: StageContext) -> dict[str, Any]:
         import torch
 
         torch.set_num_threads(context.slot.threads)
+        weights: WeightsChoice = "auto" if training is None else context.inputs["weights"] / WEIGHTS
         method = build_method(spec, weights=weights, device=context.slot.device)
         runner = FusionRunner(method, config.color, context.slot.device, config.batch_size, config.workers)
         images = context.work / "images"
@@ -62,7 +70,7 @@ def fuse_stage(spec: MethodSpec, records: Sequence[PairRecord], config: FusionCo
         return {"pairs": len(records), "seconds_per_pair": summary.seconds_per_pair}
 
     identity = {
-        "method": method_identity(spec, weights),
+        "method": method_identity(spec, "auto" if training is None else None),
         "color": config.color,
         "pairs": digest_json([[r.stem, r.content] for r in records]),
         "versions": library_versions("torch", "numpy", "pillow"),
@@ -72,7 +80,7 @@ def fuse_stage(spec: MethodSpec, records: Sequence[PairRecord], config: FusionCo
         "fuse",
         spec.name,
         identity,
-        {},
+        {} if training is None else {"weights": training},
         run,
         heavy=True,
         estimate=Estimate(seconds=size * 4e-7, bytes=2 * size),

@@ -34,10 +34,14 @@ def library_versions(*names: str) -> dict[str, str]:
 
 @cache
 def code_digest(*modules: str) -> str:
-    """Digest of the meaning of these modules of this package: comments, docstrings and layout do not count."""
-    root = Path(__file__).resolve().parents[2]
-    sources = (root / Path(*module.split(".")).with_suffix(".py") for module in modules)
+    """Digest of the meaning of these modules and packages of this package: comments, docstrings and layout do not count."""
+    sources = [source for module in modules for source in _sources(module)]
     return digest_json([meaning_digest(source.read_bytes()) for source in sources])
+
+
+def _sources(module: str) -> list[Path]:
+    path = Path(__file__).resolve().parents[2] / Path(*module.split("."))
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
 def commit() -> str:
