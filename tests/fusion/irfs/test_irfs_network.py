@@ -11,6 +11,7 @@ import torch
 
 from fusion_det.errors import MethodError
 from fusion_det.fusion import FusionMethod, build_method
+from fusion_det.fusion.checkpoint import save_checkpoint
 from fusion_det.fusion.methods.irfs.network import FSFNet, Head
 from fusion_det.fusion.methods.irfs.official import fuse_officially
 
@@ -77,6 +78,17 @@ def test_a_head_is_the_published_formula_forward_and_backward() -> None:
     assert len(gradients[0]) == len(list(head.parameters()))
     torch.testing.assert_close(head(image), plain_head(head, image), atol=1e-6, rtol=1e-5)
     torch.testing.assert_close(gradients[0], gradients[1], atol=1e-4, rtol=1e-4)
+
+
+def test_tiny_is_a_sixteenth_and_says_what_it_is(tmp_path: Path) -> None:
+    tiny = build_method("irfs", weights=None, config="tiny")
+    assert isinstance(tiny, FusionMethod)
+    assert tiny.network is not None
+    assert sum(parameter.numel() for parameter in tiny.network.parameters()) < 241_701 / 14
+    file = tmp_path / "tiny.safetensors"
+    save_checkpoint(file, tiny.network.state_dict(), {"method": "irfs", "config": "tiny"})
+    with pytest.raises(MethodError, match="configuration tiny, not for irfs, configuration released"):
+        build_method("irfs", file, config="released")
 
 
 def test_wrong_shapes_are_refused() -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
+from fusion_det.fusion.methods.irfs.config import CONFIGS
 from fusion_det.fusion.registry import register_method
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ CARD = MethodCard(
         licence="MIT",
         trained_on=("vt5000",),
     ),
+    configs=tuple(CONFIGS),
     table_vi=81.0,
     order=150,
     notes="The network that fuses (FSFNet). The one that finds salient objects takes part in training alone. The authors' "
@@ -42,20 +44,21 @@ CARD = MethodCard(
 
 @register_method(CARD, sources=("fusion_det.fusion.strips",))
 class IRFS(FusionMethod):
-    """See :mod:`fusion_det.fusion.methods.irfs.network`."""
+    """See :mod:`fusion_det.fusion.methods.irfs.network`; ``config`` names one of ``config.CONFIGS``."""
 
     card = CARD
     network: FSFNet
 
-    def __init__(self) -> None:
+    def __init__(self, config: str = "released") -> None:
         from fusion_det.fusion.methods.irfs.network import FSFNet
 
-        self.network = FSFNet()
+        self.network = FSFNet(CONFIGS[config])
+        self.config = config
 
     def load_weights(self, file: Path) -> None:
         from fusion_det.fusion.checkpoint import load_checkpoint
 
-        load_checkpoint(self.network, file, key=None, method=self.card.name)
+        load_checkpoint(self.network, file, key=None, method=self.card.name, config=self.config)
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)

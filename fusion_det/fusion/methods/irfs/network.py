@@ -7,9 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+from fusion_det.fusion.methods.irfs.config import IRFSConfig
 from fusion_det.fusion.strips import strips_of
-
-WIDTH = 64
 
 
 class SpatialAttention(nn.Module):
@@ -27,13 +26,12 @@ class SpatialAttention(nn.Module):
 class ChannelAttention(nn.Module):
     """(B,C,H,W) → (B,C,1,1) in (0,1), from the mean of every channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: IRFSConfig) -> None:
         super().__init__()
-        squeezed = WIDTH // 8
         self.conv_du = nn.Sequential(
-            nn.Conv2d(WIDTH, squeezed, 1, bias=False),
+            nn.Conv2d(config.width, config.squeezed, 1, bias=False),
             nn.ReLU(),
-            nn.Conv2d(squeezed, WIDTH, 1, bias=False),
+            nn.Conv2d(config.squeezed, config.width, 1, bias=False),
             nn.Sigmoid(),
         )
 
@@ -42,25 +40,26 @@ class ChannelAttention(nn.Module):
 
 
 class Head(nn.Module):
-    """Features of one source, (B,1,H,W) → (B,64,H,W), attended by place and by channel."""
+    """Features of one source, (B,1,H,W) → (B,C,H,W), attended by place and by channel."""
 
-    def __init__(self, slope: nn.PReLU) -> None:
+    def __init__(self, config: IRFSConfig, slope: nn.PReLU) -> None:
         super().__init__()
+        width = config.width
         self.body = nn.Sequential(
-            nn.Conv2d(1, WIDTH, 3, padding=1, bias=False), slope, nn.Conv2d(WIDTH, WIDTH, 3, padding=1, bias=False)
+            nn.Conv2d(1, width, 3, padding=1, bias=False), slope, nn.Conv2d(width, width, 3, padding=1, bias=False)
         )
         self.SA = SpatialAttention()
-        self.CA = ChannelAttention()
-        self.conv1x1 = nn.Conv2d(2 * WIDTH, WIDTH, 1, bias=False)
+        self.CA = ChannelAttention(config)
+        self.conv1x1 = nn.Conv2d(2 * width, width, 1, bias=False)
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        """The published network joins f·s and f·q, s by place and q by channel, and mixes these 128 channels by a 1×1
+        """The published network joins f·s and f·q, s by place and q by channel, and mixes these 2C channels by a 1×1
         convolution. As W (f·s) = (W f)·s and W (f·q) = (W·q) f, neither product is ever made, nor the two put together.
         """
         features = self.body(image)
         mask = self.SA(features)  # (B,1,H,W)
-        for_places, for_channels = self.conv1x1.weight.flatten(1).split(WIDTH, dim=1)
-        mixing = for_channels * self.CA(features).flatten(2).mT  # (B,64,64), every image's own
+        for_places, for_channels = self.conv1x1.weight.flatten(1).chunk(2, dim=1)
+        mixing = for_channels * self.CA(features).flatten(2).mT  # (B,C,C), every image's own
         strips = strips_of(features, halo=0)
         if len(strips) == 1:
             mixed = torch.baddbmm(_pixels(features) @ for_places.mT * _pixels(mask), _pixels(features), mixing.mT)
@@ -81,10 +80,10 @@ def _pixels(maps: torch.Tensor) -> torch.Tensor:
 class ResidualBlock(nn.Module):
     """Two convolutions and what went into them."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(WIDTH, WIDTH, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(WIDTH, WIDTH, 3, padding=1)
+            nn.Conv2d(width, width, 3, padding=1), nn.ReLU(inplace=True), nn.Conv2d(width, width, 3, padding=1)
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -99,12 +98,13 @@ class FSFNet(nn.Module):
     convolves a third faster.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, config: IRFSConfig | None = None) -> None:
         super().__init__()
+        self.config = config = config or IRFSConfig()
         slope = nn.PReLU()
-        self.head_1, self.head_2 = Head(slope), Head(slope)
-        self.body = nn.Sequential(ResidualBlock(), ResidualBlock())
-        self.tail = nn.Sequential(nn.Conv2d(WIDTH, 1, 3, padding=1, bias=False))
+        self.head_1, self.head_2 = Head(config, slope), Head(config, slope)
+        self.body = nn.Sequential(ResidualBlock(config.width), ResidualBlock(config.width))
+        self.tail = nn.Sequential(nn.Conv2d(config.width, 1, 3, padding=1, bias=False))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def forward(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,8 @@ WEIGHTS = WeightsInfo(
     git_blob="70083a119d1450610b192b93fdfc5b0e42e4858e",
     sha256="e50cada8d4ec92f2577ad5db5d212fba521dffb35d04e00a20364b43512c64c8",
     trained_on=("roadscene",),
+    url="https://raw.githubusercontent.com/hanna-xu/U2Fusion/0a5882140df67b3e0b588e1f2233e18cf944f1a4/model/"
+    "model.ckpt.data-00000-of-00001",
 )
 
 CARD = MethodCard(
