@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from fusion_det.errors import ConfigError, QualityError
+from fusion_det.fusion.method import MethodCard
 from fusion_det.fusion.training.settings import TrainSettings, preset, settings_from_json
 from fusion_det.quality.table import FORMULAS, Profile, find_metrics
 
@@ -116,15 +117,15 @@ class FusionTrainingConfig(_Section):
     workers: int = Field(default=1, ge=0)
     """Processes that read pairs; 0 reads between the steps."""
 
-    def resolved(self) -> TrainSettings:
-        """The training's settings: the preset's, with what is named here changed.
+    def resolved(self, card: MethodCard | None = None) -> TrainSettings:
+        """The settings of a network's training: its preset's, with what is named here changed.
 
         Raises:
             ConfigError: settings that make no sense.
         """
         named = ("steps", "epochs", "minutes", "crop", "batch", "classifier", "seed")
         given = {name: value for name in named if (value := getattr(self, name)) is not None}
-        return settings_from_json({**preset(self.preset).as_json(), **given, **self.settings})
+        return settings_from_json({**preset(self.preset, card).as_json(), **given, **self.settings})
 
     @model_validator(mode="after")
     def _possible(self) -> FusionTrainingConfig:

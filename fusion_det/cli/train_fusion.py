@@ -75,12 +75,13 @@ def train_fusion(
     Leaves best.safetensors and last.safetensors with cards (what they were trained on, and how), curve.csv, curve.png and
     sample pictures. Run the same command again to go on with a training that was interrupted: it ends as it would have.
     """
-    from fusion_det.fusion import load_method_modules, resolve_device
+    from fusion_det.fusion import get_card, load_method_modules, resolve_device
     from fusion_det.fusion.training.settings import preset as choose
 
     load_method_modules(method_module or [])
     settings = choose(
         preset,
+        get_card(method),
         epochs=epochs,
         steps=steps,
         minutes=minutes,

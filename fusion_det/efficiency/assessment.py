@@ -22,7 +22,7 @@ from fusion_det.fusion import (
     resolve_device,
 )
 from fusion_det.fusion.build import chosen_config
-from fusion_det.fusion.frame import padded_size
+from fusion_det.fusion.method import padded_size
 from fusion_det.machine import available_cores
 from fusion_det.progress import NoProgress, Progress
 

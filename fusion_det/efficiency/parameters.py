@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from fusion_det.fusion.frame import padded_size
-from fusion_det.fusion.method import FusionMethod
+from fusion_det.fusion.method import FusionMethod, padded_size
 
 TRIAL_SIZE = 64
 """Height and width, before padding, of the image with which dependence is found out."""

@@ -13,15 +13,9 @@ import torch
 from fusion_det.data.color import luma, rgb_to_ycbcr, ycbcr_to_rgb
 from fusion_det.errors import MethodError
 from fusion_det.fusion.filters import extend
-from fusion_det.fusion.method import FusionMethod, MethodCard
+from fusion_det.fusion.method import FusionMethod, MethodCard, padded_size
 
 Color = Literal["ycbcr", "gray"]
-
-
-def padded_size(size: int, card: MethodCard) -> int:
-    """The smallest size that the method takes (a multiple plus a remainder) and that is at least ``size`` and ``min_size``."""
-    wanted = max(size, card.min_size)
-    return wanted + (card.size_remainder - wanted) % card.size_multiple
 
 
 def padding_margins(card: MethodCard, height: int, width: int) -> tuple[int, int, int, int]:

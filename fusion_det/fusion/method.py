@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fusion_det.fusion.explanation import Explanation
+    from fusion_det.fusion.training.recipe import Recipe
+    from fusion_det.fusion.training.settings import TrainSettings
 
 Precision = Literal["float32", "bfloat16", "float16"]
 """What a network computes in. Colour, padding and rounding around it are float32 in any case."""
@@ -60,6 +63,8 @@ class MethodCard:
     notes: deviations from the published procedure that a reader of a table must know.
     official: what the published inference procedure does differently from the runner's common protocol (colour, sizes,
         stretching), in one sentence; "" for a method that has none of its own. See :meth:`FusionMethod.fuse_officially`.
+    training: presets of its own: "paper" as it was published (S4Fusion's if there is none), and others by name. See
+        :func:`fusion_det.fusion.training.settings.preset`.
     """
 
     name: str
@@ -84,6 +89,7 @@ class MethodCard:
     order: int = 1000
     notes: str = ""
     official: str = ""
+    training: Mapping[str, TrainSettings] = field(default_factory=dict, hash=False)
 
 
 class FusionMethod(ABC):
@@ -133,6 +139,23 @@ class FusionMethod(ABC):
             pair does not depend on the other pairs of the batch, and is the same every time.
         """
 
+    def recipe(self, settings: TrainSettings, classifier_weights: Path | None = None) -> Recipe:
+        """How ``network`` is trained. Methods with published losses override it; this is S4Fusion's way, for any network.
+
+        Args:
+            classifier_weights: of ``settings.classifier``, if not the usual ones.
+
+        Raises:
+            MethodError: there is no network to train. ConfigError: settings, or weights, that cannot be had.
+        """
+        from fusion_det.fusion.training.classifiers import build_classifier
+        from fusion_det.fusion.training.default import DefaultRecipe
+
+        if self.network is None:
+            raise MethodError(f"{self.card.name} keeps its network to itself (no .network), so it cannot be trained")
+        classifier = build_classifier(settings.classifier, classifier_weights)
+        return DefaultRecipe(settings, self.network, classifier, color=self.card.fuses == "rgb")
+
     def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
         """The image that the published inference script would have written: its own conversions, sizes and stretching.
 
@@ -159,6 +182,12 @@ class FusionMethod(ABC):
             MethodError: this method, or this configuration of it, has nothing to tell.
         """
         raise MethodError(f"{self.card.name} offers no explanation")
+
+
+def padded_size(size: int, card: MethodCard) -> int:
+    """The smallest size that the method takes (a multiple plus a remainder) and that is at least ``size`` and ``min_size``."""
+    wanted = max(size, card.min_size)
+    return wanted + (card.size_remainder - wanted) % card.size_multiple
 
 
 def used_precision(card: MethodCard, asked: str) -> Precision:

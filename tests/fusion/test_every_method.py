@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from fusion_det.fusion import FusionMethod, MethodCard, build_method, list_cards
-from fusion_det.fusion.frame import fuse_frames, padded_size
+from fusion_det.fusion.frame import fuse_frames
+from fusion_det.fusion.method import padded_size
 from fusion_det.fusion.spec import is_safe_name
 
 CARDS = list_cards()

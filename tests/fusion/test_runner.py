@@ -17,7 +17,8 @@ from PIL import Image
 from fusion_det.data.pair import PairRecord
 from fusion_det.errors import ConfigError, DatasetError, MethodError, StageError
 from fusion_det.fusion import FusionMethod, FusionRunner, MethodCard, build_method, runner
-from fusion_det.fusion.frame import fuse_frames, padded_size, to_eight_bit
+from fusion_det.fusion.frame import fuse_frames, to_eight_bit
+from fusion_det.fusion.method import padded_size
 from fusion_det.fusion.png import is_whole_png, sweep, write_png
 from fusion_det.fusion.runner import group_by_size
 

@@ -14,16 +14,11 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from fusion_det.fusion.training.classifiers import Classifier
 from fusion_det.fusion.training.settings import Intensity, TermWeights
-
-WINDOW, SIGMA = 11, 1.5
-"""Of the Gaussian under which SSIM is computed (Wang et al. 2004)."""
-
-_C1, _C2 = 0.01**2, 0.03**2
+from fusion_det.fusion.training.terms import gaussian_means, sobel, ssim_of_means
 
 
 class InformationWeights(NamedTuple):
@@ -31,14 +26,6 @@ class InformationWeights(NamedTuple):
 
     ir: torch.Tensor
     vi: torch.Tensor
-
-
-def sobel(x: torch.Tensor) -> torch.Tensor:
-    """|gx ∗ x| + |gy ∗ x| of every channel, (…,H,W) to the same; zeros beyond the border."""
-    padded = F.pad(x, (1, 1, 1, 1))
-    rows = padded[..., :-2, :] + 2 * padded[..., 1:-1, :] + padded[..., 2:, :]  # (…,H,W+2)
-    columns = padded[..., :-2] + 2 * padded[..., 1:-1] + padded[..., 2:]  # (…,H+2,W)
-    return (rows[..., 2:] - rows[..., :-2]).abs() + (columns[..., 2:, :] - columns[..., :-2, :]).abs()
 
 
 def information(features: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -71,7 +58,7 @@ def brighter_loss(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor) -> to
 
 def ssim_loss(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor, weights: InformationWeights) -> torch.Tensor:
     """Σ over sources S of w_S · mean D, D = (1 - SSIM(S, fused)) / 2 clamped to [0,1] at every pixel."""
-    maps = _moments(torch.cat((ir, vi, fused, ir * ir, vi * vi, fused * fused, ir * fused, vi * fused), dim=1))
+    maps = gaussian_means(torch.cat((ir, vi, fused, ir * ir, vi * vi, fused * fused, ir * fused, vi * fused), dim=1))
     mean_ir, mean_vi, mean_fused, ir_ir, vi_vi, fused_fused, ir_fused, vi_fused = maps.split(1, dim=1)
     from_ir = _dissimilarity(mean_ir, mean_fused, ir_ir, fused_fused, ir_fused)
     from_vi = _dissimilarity(mean_vi, mean_fused, vi_vi, fused_fused, vi_fused)
@@ -100,21 +87,7 @@ def _dissimilarity(
     mean_x: torch.Tensor, mean_y: torch.Tensor, xx: torch.Tensor, yy: torch.Tensor, xy: torch.Tensor
 ) -> torch.Tensor:
     """(1 - SSIM) / 2, clamped to [0,1], from the local means of x, y, x², y² and xy."""
-    products, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
-    variances, covariance = xx + yy - squares, xy - products
-    numerator = (2 * products + _C1) * (2 * covariance + _C2)
-    ssim = numerator / ((squares + _C1) * (variances + _C2) + 1e-12)
-    return ((1 - ssim) / 2).clamp(0, 1)
-
-
-def _moments(maps: torch.Tensor) -> torch.Tensor:
-    """Gaussian means around every pixel, (B,C,H,W) to the same; the images are mirrored beyond their borders."""
-    offsets = torch.arange(WINDOW, device=maps.device, dtype=maps.dtype) - WINDOW // 2
-    taps = torch.exp(-offsets.square() / (2 * SIGMA**2))
-    taps = taps / taps.sum()
-    half = WINDOW // 2
-    flat = F.pad(maps.flatten(0, 1)[:, None], (half, half, half, half), mode="reflect")
-    return F.conv2d(F.conv2d(flat, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)).view(maps.shape)
+    return ((1 - ssim_of_means(mean_x, mean_y, xx, yy, xy)) / 2).clamp(0, 1)
 
 
 @dataclass(frozen=True)
@@ -127,9 +100,9 @@ class LossTerms:
     ssim: torch.Tensor
     gradient: torch.Tensor
 
-    def values(self) -> dict[str, torch.Tensor]:
-        """By name, without their history."""
-        return {field.name: getattr(self, field.name).detach() for field in fields(self)}
+    def terms(self) -> dict[str, torch.Tensor]:
+        """By name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 class FusionLoss(nn.Module):

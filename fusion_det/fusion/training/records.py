@@ -20,10 +20,9 @@ from fusion_det.fusion.method import FusionMethod
 from fusion_det.fusion.png import write_png
 from fusion_det.fusion.training.mixture import Member
 
-TERMS = ("total", "perception", "l1", "ssim", "gradient")
-CURVE_COLUMNS = ("epoch", "step", "seconds", "rate", *TERMS, *(f"val_{term}" for term in TERMS))
-"""Of ``curve.csv``: after each epoch the mean losses of its batches (terms unweighted, ``total`` weighted), those of the
-validation crops, the learning rate of its last step, and the training time so far."""
+FIRST_COLUMNS = ("epoch", "step", "seconds", "rate", "total")
+"""Of ``curve.csv``: after each epoch the learning rate of its last step, the training time so far, the mean losses of its
+batches (terms unweighted, ``total`` weighted) and, as ``val_…``, those of the validation crops. The terms are the method's."""
 
 _GAP = 4
 """Pixels between the pictures of a sheet."""
@@ -32,7 +31,9 @@ _GAP = 4
 def write_curve(file: Path, rows: Sequence[Mapping[str, float]]) -> None:
     """The rows as CSV, in nine digits, enough to tell any two float32 losses apart."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, CURVE_COLUMNS, restval="", lineterminator="\n")
+    terms = dict.fromkeys((*FIRST_COLUMNS, *(name for row in rows for name in row if not name.startswith("val_"))))
+    validated = dict.fromkeys(name for row in rows for name in row if name.startswith("val_"))
+    writer = csv.DictWriter(text, [*terms, *validated], restval="", lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({name: f"{value:.9g}" for name, value in row.items()})
@@ -43,10 +44,12 @@ def plot_curve(file: Path, rows: Sequence[Mapping[str, float]], stamp: str = "")
     """The losses over epochs as PNG, a panel a term: training and validation. ``stamp``: put across it ("demo")."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 2.8), layout="constrained")
+    names = dict.fromkeys(name for row in rows for name in row if not name.startswith("val_"))
+    terms = ["total", *(name for name in names if name not in FIRST_COLUMNS)]
+    figure = Figure(figsize=(2.4 * len(terms), 2.8), layout="constrained")
     epochs = [row["epoch"] for row in rows]
-    for axes, term in zip(figure.subplots(1, len(TERMS)), TERMS, strict=True):
-        axes.plot(epochs, [row[term] for row in rows], color="#0072b2", label="training")
+    for axes, term in zip(figure.subplots(1, len(terms), squeeze=False)[0], terms, strict=True):
+        axes.plot(epochs, [row.get(term, np.nan) for row in rows], color="#0072b2", label="training")
         if any(f"val_{term}" in row for row in rows):
             axes.plot(epochs, [row.get(f"val_{term}", np.nan) for row in rows], color="#d55e00", label="validation")
         axes.set(title="weighted sum" if term == "total" else term, xlabel="epoch")

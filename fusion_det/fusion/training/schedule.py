@@ -32,9 +32,9 @@ class WarmupCosine:
         return max(self.final, self.final + (self.peak - self.final) * (1 + math.cos(math.pi * way)) / 2)
 
 
-def ramp(step: int, total: int, start: float) -> float:
-    """0 until the share ``start`` of ``total`` steps is done, then straight up to 1 within a tenth of them; all 1 for start 0."""
-    return 1.0 if start == 0 else min(1.0, max(0.0, (step / total - start) / 0.1))
+def ramp(done: float, start: float) -> float:
+    """0 until ``done`` is ``start``, then straight up to 1 within another tenth; 1 for start 0."""
+    return 1.0 if start == 0 else min(1.0, max(0.0, (done - start) / 0.1))
 
 
 def parameter_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from fusion_det.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fusion_det.fusion.method import MethodCard
 
 Intensity = Literal["weighted", "brighter"]
 """What the fused image's grey levels are drawn to: both sources, by their information (the paper), or the brighter of the two
@@ -94,22 +97,41 @@ class TrainSettings:
         return tree
 
 
-PRESETS: dict[str, TrainSettings] = {
-    "paper": TrainSettings(),
-    "small": replace(TrainSettings(), batch=4, crop=157, epochs=100, clip=1.0, classifier="efficientnet_lite0"),
-}
-"""By name. "small" is for machines without a GPU: a light classifier and small batches, whose gradients are clipped."""
+_SMALL_CROP, _SMALL_BATCH = 128, 4
 
 
-def preset(name: str, **changes: Any) -> TrainSettings:
-    """A preset with some of its settings changed; those that are None are left as they are.
+def presets(card: MethodCard | None) -> dict[str, TrainSettings]:
+    """What a network can be trained as, by name; None for one that is not known yet.
+
+    "small" is the published way with less at once: crops of about 128 pixels, four pairs a batch, gradients clipped at 1, and
+    a classifier whose weights a package holds in the place of one that is to be downloaded.
+    """
+    from fusion_det.fusion.method import padded_size
+
+    own = {} if card is None else card.training
+    paper = own.get("paper", TrainSettings())
+    crop = min(paper.crop, _SMALL_CROP)
+    small = replace(
+        paper,
+        crop=crop if card is None else padded_size(crop, card),
+        batch=min(paper.batch, _SMALL_BATCH),
+        epochs=100,
+        clip=1.0 if paper.clip is None else paper.clip,
+        classifier="none" if paper.classifier == "none" else "efficientnet_lite0",
+    )
+    return {"paper": paper, "small": small, **own}
+
+
+def preset(name: str, card: MethodCard | None, **changes: Any) -> TrainSettings:
+    """A preset of a network (see :func:`presets`) with some of its settings changed; those that are None are left as they are.
 
     Raises:
         ConfigError: no such preset, or a setting that makes no sense.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"--preset {name}: use {' or '.join(PRESETS)}")
-    return replace(PRESETS[name], **{option: value for option, value in changes.items() if value is not None})
+    known = presets(card)
+    if name not in known:
+        raise ConfigError(f"--preset {name}: use {' or '.join(known)}")
+    return replace(known[name], **{option: value for option, value in changes.items() if value is not None})
 
 
 def settings_from_json(tree: dict[str, Any]) -> TrainSettings:

@@ -12,17 +12,13 @@ import torch
 from lightning.fabric import Fabric
 from torch.utils.data import DataLoader
 
-from fusion_det.data.color import luma
 from fusion_det.data.splits import ranked_by_hash
 from fusion_det.errors import ConfigError, MethodError
 from fusion_det.files import digest_file, digest_json, replace_atomically
 from fusion_det.fusion.build import build_method, check_config, get_card
-from fusion_det.fusion.frame import padded_size
-from fusion_det.fusion.method import FusionMethod, MethodCard
-from fusion_det.fusion.training.classifiers import Classifier, build_classifier
+from fusion_det.fusion.method import FusionMethod, MethodCard, padded_size
 from fusion_det.fusion.training.data import Batch, crop_loader
 from fusion_det.fusion.training.loop import Progress, TrainingLoop
-from fusion_det.fusion.training.losses import FusionLoss, balanced_temperature, source_information
 from fusion_det.fusion.training.mixture import Member, Mixture
 from fusion_det.fusion.training.records import plot_curve, write_checkpoint, write_curve, write_samples
 from fusion_det.fusion.training.settings import TrainSettings
@@ -107,7 +103,6 @@ def train(job: TrainJob, shown: Shown | None = None) -> TrainSummary:
         MethodError: the network cannot be trained. StageError: loss or gradient became NaN.
     """
     card, config = trainable(job.method, job.config, job.settings.crop)
-    classifier = build_classifier(job.settings.classifier, job.classifier_weights)
     state = _read_state(job)
     torch.manual_seed(derive_seed("network", job.settings.seed))
     method = build_method(job.method, weights=None, config=config)
@@ -121,28 +116,21 @@ def train(job: TrainJob, shown: Shown | None = None) -> TrainSummary:
     loader = _loader(job, job.mixture.train, seed=job.settings.seed)
     epochs = job.settings.epochs * max(1, len(loader) // job.settings.accumulate)
     progress = Progress(total=job.settings.steps or epochs)
-    loss = FusionLoss(classifier, job.settings.weights, intensity=job.settings.intensity)
-    loop = TrainingLoop(method, method.network, loader, loss, job.settings, progress, fabric)
+    recipe = method.recipe(job.settings, job.classifier_weights)
+    loop = TrainingLoop(recipe, loader, job.settings, progress, fabric)
     with freed_memory_kept():
         if state is not None:
             loop.restore(state)
         else:
-            _prepare(job, loop, classifier)
-        loss.temperature = loop.progress.temperature
+            _prepare(job, loop)
         recorder = _Recorder(job, card, config, method, loop, shown or NoProgress())
         return recorder.run()
 
 
-def _prepare(job: TrainJob, loop: TrainingLoop, classifier: Classifier | None) -> None:
-    """What a fresh training settles before its first step: the loss's temperature, and the steps that fit into the time."""
-    if classifier is not None and job.settings.information:
-        chosen = _chosen(job.mixture.train, CALIBRATION_PAIRS)
-        found = [
-            source_information(classifier, *(loop.fabric.to_device(x) for x in (batch.ir, luma(batch.vi))))
-            for batch in _loader(job, chosen, seed=None)
-        ]
-        ir, vi = (torch.cat(values) for values in zip(*found, strict=True))
-        loop.progress.temperature = loop.loss.temperature = balanced_temperature(ir, vi)
+def _prepare(job: TrainJob, loop: TrainingLoop) -> None:
+    """What a fresh training settles before its first step: what its recipe wants to know, the steps that fit into the time."""
+    middles = _loader(job, _chosen(job.mixture.train, CALIBRATION_PAIRS), seed=None)
+    loop.recipe.prepare(loop.sources(batch) for batch in middles)
     if job.settings.minutes is not None:
         loop.progress.total = max(1, int(_SPARE * 60 * job.settings.minutes / loop.measure()))
 
@@ -175,7 +163,7 @@ class _Recorder:
         steps = progress.step - resumed_at
         if progress.counted:
             self._end_epoch()
-        if steps:
+        if steps and self.loop.phase.fuses:
             with self.loop.averaged():
                 self._draw()
         self._save_state()
@@ -195,7 +183,7 @@ class _Recorder:
         progress = self.loop.progress
         mean = progress.sums["total"] / progress.counted
         self.shown.advance(1, note=f"epoch {len(progress.rows) + 1}, loss {mean:.3f}")
-        if progress.step % self.loop.steps_per_epoch == 0:
+        if progress.step % self.loop.steps_per_epoch == 0 or progress.step in self.loop.phase_ends:
             self._end_epoch()
         if time.monotonic() - self.saved >= STATE_EVERY:
             self._save_state()
@@ -207,35 +195,42 @@ class _Recorder:
         return minutes is None or self.loop.progress.seconds < 60 * minutes
 
     def _end_epoch(self) -> None:
-        progress = self.loop.progress
+        """Write down where the training is: at the end of every epoch and of every phase."""
+        progress, phase = self.loop.progress, self.loop.phase
         row = {
             "epoch": progress.step / self.loop.steps_per_epoch,
             "step": progress.step,
             "seconds": progress.seconds,
-            "rate": self.loop.schedule(progress.step),
+            "rate": self.loop.rate,
             **{name: value / progress.counted for name, value in progress.sums.items()},
         }
         progress.sums, progress.counted = {}, 0
         started = time.perf_counter()
         with self.loop.averaged():
             if self.validation is not None:
-                row |= {f"val_{name}": value for name, value in self.loop.validate(self.validation).items()}
+                row |= {f"val_{name}": value for name, value in self.loop.validate(self.validation, phase).items()}
             progress.rows.append(row)
-            judged = row.get("val_total", row["total"])
-            if progress.best is None or judged < progress.best:
-                progress.best, progress.best_step = judged, progress.step
-                self._write(BEST_FILE, row)
-            epochs = len(progress.rows)
-            if epochs == 1 or epochs % self.job.settings.sample_every == 0:
-                self._draw()
-            self._write(LAST_FILE, row)
+            if phase.fuses:
+                self._keep(row)
         write_curve(self.job.out / "curve.csv", progress.rows)
         progress.seconds += time.perf_counter() - started
+
+    def _keep(self, row: Mapping[str, float]) -> None:
+        """The weights as they are, also as the best ones if they are, and now and then pictures."""
+        progress = self.loop.progress
+        judged = row.get("val_total", row["total"])
+        if progress.best is None or judged < progress.best:
+            progress.best, progress.best_step = judged, progress.step
+            self._write(BEST_FILE, row)
+        epochs = len(progress.rows)
+        if epochs == 1 or epochs % self.job.settings.sample_every == 0:
+            self._draw()
+        self._write(LAST_FILE, row)
 
     def _draw(self) -> None:
         """The loss so far, and the sample pairs as the network fuses them now."""
         rows, out = self.loop.progress.rows, self.job.out
-        self.loop.network.eval()
+        self.loop.recipe.networks.eval()
         sheet = out / "samples" / f"epoch_{len(rows):04d}.png"
         write_samples(sheet, self.method, self.samples, str(self.loop.fabric.device))
         plot_curve(out / "curve.png", rows, "demo" if self.job.mixture.synthetic else "")
@@ -253,7 +248,8 @@ class _Recorder:
             "data": job.mixture.origins,
             "data_digest": job.mixture.digest,
             "settings": job.settings.as_json(),
-            "temperature": progress.temperature,
+            **self.loop.recipe.state(),
+            "deviations": self.loop.recipe.deviations,
             "step": progress.step,
             "steps_planned": progress.total,
             "losses": dict(row),

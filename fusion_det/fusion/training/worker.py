@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from fusion_det.fusion import get_card, load_method_modules
-from fusion_det.fusion.frame import padded_size
+from fusion_det.fusion.method import padded_size
 from fusion_det.fusion.training.launch import order_from_plain
 from fusion_det.fusion.training.trainer import TrainJob, train, trainable
 from fusion_det.processes import Events, serve

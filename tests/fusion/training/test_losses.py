@@ -101,7 +101,7 @@ def test_total_is_the_papers_sum(tiny_classifier: Classifier) -> None:
     expected = terms.perception + 15 * (terms.l1 + terms.ssim + terms.gradient)
     torch.testing.assert_close(terms.total, expected)
     assert 0 < float(terms.perception) <= math.log(5) + 1e-4
-    assert set(terms.values()) == {"total", "perception", "l1", "ssim", "gradient"}
+    assert set(terms.terms()) == {"total", "perception", "l1", "ssim", "gradient"}
 
 
 def test_without_perception_the_classifier_weighs_but_does_not_judge(tiny_classifier: Classifier) -> None:
