@@ -51,6 +51,14 @@ def train_fusion(
     classifier_weights: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Its weights, if not the usual ones.")
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting: ema=0.999, weights.perception=0, … (repeatable).",
+        ),
+    ] = None,
     validation: Annotated[int, typer.Option(min=0, help="Pairs held out, by which the best weights are chosen.")] = 0,
     exclude_split: Annotated[
         Path | None,
@@ -76,6 +84,7 @@ def train_fusion(
     sample pictures. Run the same command again to go on with a training that was interrupted: it ends as it would have.
     """
     from fusion_det.fusion import get_card, load_method_modules, resolve_device
+    from fusion_det.fusion.training.settings import changed
     from fusion_det.fusion.training.settings import preset as choose
 
     load_method_modules(method_module or [])
@@ -94,6 +103,7 @@ def train_fusion(
         seed=seed,
         precision=precision,
     )
+    settings = changed(settings, changes or [])
     from fusion_det.fusion.training.trainer import TrainJob, train, trainable
     from fusion_det.pipeline.versions import commit, library_versions
 

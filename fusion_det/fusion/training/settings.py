@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -132,6 +133,28 @@ def preset(name: str, card: MethodCard | None, **changes: Any) -> TrainSettings:
     if name not in known:
         raise ConfigError(f"--preset {name}: use {' or '.join(known)}")
     return replace(known[name], **{option: value for option, value in changes.items() if value is not None})
+
+
+def changed(settings: TrainSettings, assignments: Iterable[str]) -> TrainSettings:
+    """Settings after ``["ema=0.999", "weights.perception=0", …]``; values are YAML (``null`` for none).
+
+    Raises:
+        ConfigError: not NAME=VALUE, an unknown name, or a value that makes no sense.
+    """
+    import yaml
+
+    tree = settings.as_json()
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text}: write NAME=VALUE")
+        part, _, term = name.rpartition(".")
+        if part and (part != "weights" or term not in tree["weights"]):
+            raise ConfigError(
+                f"--set {text}: the weights are {', '.join(f'weights.{known}' for known in tree['weights'])}"
+            )
+        (tree[part] if part else tree)[term] = yaml.safe_load(value)
+    return settings_from_json(tree)
 
 
 def settings_from_json(tree: dict[str, Any]) -> TrainSettings:

@@ -51,3 +51,34 @@ class ColourLearner(Learner):
 @register_method(card("breaking", "luma"))
 class Breaking(Learner):
     card = card("breaking", "luma")
+
+
+@register_method(card("twophased", "luma"))
+class TwoPhased(Learner):
+    """First its first layer learns to be dark, without fusing; then both layers learn to average."""
+
+    card = card("twophased", "luma")
+
+    def recipe(self, settings, classifier_weights=None):
+        from fusion_det.fusion.training.recipe import Phase, Recipe
+
+        net = self.network
+        parts = {"first": net.first, "second": net.second}
+        dark = Phase(
+            "dark",
+            lambda sources: net.first(torch.cat((sources.ir, sources.luma), dim=1)),
+            lambda sources, maps, done: {"total": maps.square().mean()},
+            learns=("first",),
+            fuses=False,
+        )
+        mean = Phase(
+            "mean",
+            lambda sources: net(sources.ir, sources.luma),
+            lambda sources, fused, done: {
+                "total": (fused - (sources.ir + sources.luma) / 2).abs().mean(),
+                "done": fused.new_tensor(done),
+            },
+            learns=("first", "second"),
+            share=2,
+        )
+        return Recipe(settings, parts, [dark, mean], "made up")

@@ -112,6 +112,29 @@ def test_without_perception_the_classifier_weighs_but_does_not_judge(tiny_classi
     torch.testing.assert_close(without.l1, with_it.l1)
 
 
+def test_a_perception_term_that_has_not_come_in_is_not_computed(tiny_classifier: Classifier) -> None:
+    ir, vi, fused = torch.rand(3, 2, 1, 40, 40)
+    loss = FusionLoss(tiny_classifier)
+    whole, half, without = (loss(ir, vi, fused, perception=factor) for factor in (1.0, 0.5, 0.0))
+    assert float(without.perception) == 0
+    torch.testing.assert_close(half.total, (whole.total + without.total) / 2)
+
+
+def test_the_brighter_source_at_every_pixel() -> None:
+    ir, vi, fused = torch.rand(3, 2, 1, 40, 40)
+    expected = (
+        sum(abs(max(a, b) - f) for a, b, f in zip(*(x.flatten().tolist() for x in (ir, vi, fused)), strict=True)) / 3200
+    )
+    assert float(FusionLoss(None, intensity="brighter")(ir, vi, fused).l1) == pytest.approx(expected, rel=1e-5)
+    assert float(FusionLoss(None, intensity="brighter")(ir, vi, torch.maximum(ir, vi)).l1) == 0
+
+
+def test_without_information_both_sources_weigh_one_half(tiny_classifier: Classifier) -> None:
+    ir, vi = torch.rand(2, 3, 1, 40, 40)
+    balance = FusionLoss(tiny_classifier, temperature=None).balance(ir, vi)
+    assert balance.ir.tolist() == balance.vi.tolist() == [0.5, 0.5, 0.5]
+
+
 def test_gradient_reaches_the_image_but_not_the_classifier(tiny_classifier: Classifier) -> None:
     ir, vi, fused = torch.rand(3, 2, 1, 40, 40)
     fused.requires_grad_()

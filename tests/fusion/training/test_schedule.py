@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fusion_det.fusion.methods.s4fusion.network import S4FusionNet
-from fusion_det.fusion.training.schedule import WarmupCosine, parameter_groups
+from fusion_det.fusion.training.recipe import halving
+from fusion_det.fusion.training.schedule import WarmupCosine, parameter_groups, ramp
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,19 @@ def test_it_rises_then_falls(total: int, share: float) -> None:
     top = rates.index(max(rates))
     assert rates[: top + 1] == sorted(rates[: top + 1])
     assert rates[top:] == sorted(rates[top:], reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("done", "start", "factor"),
+    [(0, 0, 1), (0.5, 0, 1), (0.59, 0.6, 0), (0.65, 0.6, 0.5), (0.7, 0.6, 1), (1, 0.6, 1), (1, 0.95, 0.5)],
+)
+def test_what_comes_in_late(done: float, start: float, factor: float) -> None:
+    assert ramp(done, start) == pytest.approx(factor)
+
+
+@pytest.mark.parametrize(("done", "rate"), [(0, 8), (0.24, 8), (0.25, 4), (0.5, 2), (0.75, 1.5), (1, 1.5)])
+def test_halving(done: float, rate: float) -> None:
+    assert halving(8, done, every=0.25, floor=1.5) == rate
 
 
 def test_marked_parameters_are_not_decayed() -> None:

@@ -33,6 +33,7 @@ def usual(pairs: Path, tmp_path: Path) -> list[object]:
     return [
         "learner", "--method-module", LEARNERS, "--data", pairs, "--out", tmp_path / "out", "--cache", tmp_path / "cache",
         "--crop", 24, "--batch", 2, "--epochs", 1, "--classifier", "none", "--device", "cpu", "--workers", 0,
+        "--set", "weights.gradient=10", "--set", "ema=0.9",
     ]  # fmt: skip
 
 
@@ -47,6 +48,8 @@ def test_it_trains_and_says_how_to_use_the_result(
     assert "3 steps" in captured.out and "--weights" in captured.out
     card = json.loads((tmp_path / "out" / "best.json").read_text())
     assert not {"00", "01", "02"} & {*card["data"][0]["train"], *card["data"][0]["validation"]}
+    assert card["settings"]["weights"] == {"perception": 1, "l1": 15, "ssim": 15, "gradient": 10}
+    assert card["settings"]["ema"] == 0.9
     assert card["versions"]["torch"] and card["trained_on"] == ["pairs"]
     assert run(*usual, "--validation", 2, "--exclude-split", split) == 0
     assert "went on after step 3" in capsys.readouterr().out
@@ -56,6 +59,10 @@ def test_it_trains_and_says_how_to_use_the_result(
     ("wrong", "message"),
     [
         (["--preset", "large"], "--preset large: use paper or small"),
+        (["--set", "clip"], "--set clip: write NAME=VALUE"),
+        (["--set", "speed=1"], "speed: no setting of fusion training"),
+        (["--set", "intensity=darker"], "intensity"),
+        (["--set", "weights.beauty=1"], "weights.beauty"),
         (["--crop", "25"], "--crop 25: learner takes squares of 32"),
         (["--classifier", "vgg"], "--classifier vgg"),
         (["--validation", "11"], "--validation 11"),

@@ -7,6 +7,7 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from training_jobs import SETTINGS, job_of, write_pairs
 
 from fusion_det.errors import ConfigError, MethodError, StageError
 from fusion_det.fusion import build_method
-from fusion_det.fusion.training.loop import TrainingLoop
+from fusion_det.fusion.training.loop import TrainingLoop, WeightAverage
 from fusion_det.fusion.training.trainer import train, trainable
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
@@ -186,6 +187,70 @@ def test_steps_in_the_place_of_epochs(pairs: Path, tmp_path: Path) -> None:
     assert (summary.steps, summary.total) == (3, 3)
     assert [row["epoch"] for row in rows(tmp_path / "out")] == ["1", "1.5"]
     assert "steps" not in SETTINGS.as_json()  # trainings begun before there were steps go on
+
+
+def test_phases_come_one_after_the_other(pairs: Path, tmp_path: Path) -> None:
+    """Nine pairs, four a step: two steps an epoch, three epochs, of which the first third does not fuse."""
+    summary = train(job_of(pairs, tmp_path, "twophased"))
+    assert [(row["step"], "done" in row) for row in summary.rows] == [(2, False), (4, True), (6, True)]
+    assert [row["done"] for row in summary.rows[1:]] == pytest.approx([(2 / 6 + 3 / 6) / 2, (4 / 6 + 5 / 6) / 2])
+    assert [row["val_done"] for row in summary.rows[1:]] == [1, 1]
+    assert summary.best_step > 2 and sorted(file.name for file in (tmp_path / "samples").iterdir()) == [
+        "epoch_0002.png",
+        "epoch_0003.png",
+    ]
+    assert rows(tmp_path)[0]["done"] == ""
+    assert json.loads((tmp_path / "best.json").read_text())["deviations"] == "made up"
+
+
+@pytest.mark.parametrize("at", [1, 2, 5])
+def test_phases_and_averages_resume_exactly(
+    pairs: Path, tmp_path: Path, at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(job_of(pairs, tmp_path / "whole", "twophased", ema=0.9))
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "run", stopping_after(at))
+        train(job_of(pairs, tmp_path / "cut", "twophased", ema=0.9))
+    summary = train(job_of(pairs, tmp_path / "cut", "twophased", ema=0.9))
+    assert (summary.resumed_at, summary.steps) == (at, 6)
+    last = [load_file(tmp_path / name / "last.safetensors") for name in ("whole", "cut")]
+    assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
+
+
+def stopping_after(steps: int) -> Callable[[TrainingLoop, Callable[[], bool]], None]:
+    """``TrainingLoop.run`` that ends, as if killed, before the step is written down."""
+    run = TrainingLoop.run
+
+    def shortened(loop: TrainingLoop, after_step: Callable[[], bool]) -> None:
+        run(loop, lambda: after_step() and loop.progress.step < steps)
+
+    return shortened
+
+
+def test_only_what_learns_in_a_phase_changes(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "run", stopping_after(0))
+        train(job_of(pairs, tmp_path, "twophased"))
+    fresh = torch.load(tmp_path / "state.pt", weights_only=True)["network"]
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingLoop, "run", stopping_after(2))
+        train(job_of(pairs, tmp_path, "twophased"))
+    after = torch.load(tmp_path / "state.pt", weights_only=True)["network"]
+    assert {name for name in fresh if not torch.equal(fresh[name], after[name])} == {"first.weight", "first.bias"}
+
+
+def test_the_average_of_the_weights() -> None:
+    """Against the recursion written out: decays (1+n)/(10+n), at most what is asked for."""
+    parameter = torch.nn.Parameter(torch.tensor([1.0]))
+    average = WeightAverage([parameter], decay=0.25)
+    expected = 1.0
+    for step, (value, decay) in enumerate([(2.0, 2 / 11), (5.0, 0.25), (-1.0, 0.25)], start=1):
+        parameter.data.fill_(value)
+        average.update(step)
+        expected = decay * expected + (1 - decay) * value
+    assert average.values[0].item() == pytest.approx(expected)
+    average.swap()
+    assert (parameter.item(), average.values[0].item()) == (pytest.approx(expected), -1)
 
 
 def test_what_cannot_be_trained(pairs: Path, tmp_path: Path) -> None:
