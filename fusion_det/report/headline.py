@@ -135,6 +135,12 @@ def _caveats(results: ExperimentResults, summary: Summary) -> list[str]:
         clean = [m for m in summary.fusions if not m.info.contaminated]
         best = f" Among the other fusions {_figures(clean[0])} comes first." if clean else ""
         out.append(f"The weights of {join_words(flagged)} have, or may have, seen test images (†).{best}")
+    own = [m.info.label for m in summary.ranked if m.info.weights_source not in ("", "official")]
+    if own:
+        verb = "has" if len(own) == 1 else "have"
+        out.append(
+            f"{join_words(own)} {verb} weights that are not the authors', so the figures are not these methods' best."
+        )
     waiting = [m.info.label for m in summary.methods if m.mean is None and m.without_figure == "no weights"]
     if waiting:
         out.append(f"No figure for {join_words(waiting)}, whose weights are not there.")

@@ -17,6 +17,7 @@ from fusion_det.report.figures import Figures
 from fusion_det.report.formatting import MISSING, duration, interval, marks, p_value, percent, points
 from fusion_det.report.headline import headline
 from fusion_det.report.palette import css, looks
+from fusion_det.report.provenance import contamination, trained_on
 from fusion_det.report.quality_view import AssociationView, QualityView
 from fusion_det.report.summary import MethodSummary, Summary, short_stamp, shows_paper_figures, stamps
 from fusion_det.report.svg import page_css
@@ -101,7 +102,7 @@ def render_page(
         ),
         series_of={m.info.label: i for i, m in enumerate(summary.methods)},
         failures=[(m.info.label, failure_reason(m)) for m in summary.failures],
-        cards=[_card(m) for m in summary.methods],
+        cards=[_card(m, results.split.counts.get("test")) for m in summary.methods],
         facts=provenance(results),
         versions=flat_facts(results.provenance.get("versions", {})),
         times=[(name, duration(_seconds(s))) for name, s in _mapping(results.provenance.get("seconds")).items()],
@@ -195,8 +196,9 @@ def _method_row(m: MethodSummary, mark: Any, reference: bool, paper: bool) -> li
 VERDICT_ORDER = {"untested": 0.0, "no": 1.0, "seeds disagree": 2.0, "one seed": 3.0, "yes": 4.0}
 
 
-def _card(m: MethodSummary) -> dict[str, str]:
+def _card(m: MethodSummary, images: int | None) -> dict[str, str]:
     info = m.info
+    known = contamination(info, images, "test images") if info.trained_on else ""
     source = ", ".join(filter(None, [info.authors, info.venue, str(info.year or "")]))
     return {
         "label": flagged(m, info.label),
@@ -205,7 +207,7 @@ def _card(m: MethodSummary) -> dict[str, str]:
         "family": info.family,
         "color": info.color,
         "weights": info.weights,
-        "trained_on": ", ".join(info.trained_on) or MISSING,
+        "trained_on": trained_on(info) + (f"; {known}" if known else ""),
         "notes": info.notes,
     }
 

@@ -11,6 +11,7 @@ import numpy as np
 from fusion_det.pipeline.quality_results import PublishedFigures
 from fusion_det.quality.table import Metric, find_metric
 from fusion_det.report.formatting import MISSING, join_words, marks_of_printed, number
+from fusion_det.report.provenance import weights_notes
 from fusion_det.report.quality_summary import MethodQuality, QualitySummary, decimals, printed
 from fusion_det.report.table_vi import flagged
 from fusion_det.report.tables import Cell, Table
@@ -93,10 +94,7 @@ def quality_notes(summary: QualitySummary) -> list[str]:
         notes.append(
             f"Not every image could be measured by {join_words(short)}: too small for the metric, or without a finite value."
         )
-    if flagged_ones := [m.method.info.label for m in summary.methods if m.method.info.contaminated]:
-        notes.append(
-            f"† {join_words(flagged_ones)}: the weights were trained on images that are, or may be, among these."
-        )
+    notes += weights_notes([m.method.info for m in summary.methods if m.values], total)
     notes += [f"{name}: n/a. {why}" for name, why in summary.unavailable.items()]
     notes += [f"{m.method.info.label}: no figures; {m.reason}" for m in summary.methods if m.reason]
     return notes
@@ -105,7 +103,10 @@ def quality_notes(summary: QualitySummary) -> list[str]:
 def published_table(published: PublishedFigures, summary: QualitySummary, setting: Setting) -> Table:
     """The printed rows, and under each of those that were measured here our own with the difference in percent."""
     metrics = [find_metric(name) for name in published.columns]
-    ours = {_plain(name): m for m in summary.methods if m.values for name in (m.method.info.label, m.method.info.name)}
+    ours: dict[str, list[MethodQuality]] = {}
+    for m in summary.methods:
+        for name in _names(m) if m.values else ():
+            ours.setdefault(name, []).append(m)
     marks = [
         marks_of_printed([row[i] for row in published.rows.values()], higher_is_better=metric.higher_is_better)
         for i, metric in enumerate(metrics)
@@ -118,15 +119,16 @@ def published_table(published: PublishedFigures, summary: QualitySummary, settin
             for v, k, column in zip(figures, metrics, marks, strict=True)
         ]
         rows.append((Cell(f"{label}, printed"), Cell(str(year or MISSING)), *cells))
-        if method := ours.get(_plain(label)):
+        for method in ours.get(_plain(label), []):
             cells = [
                 _beside(method.mean.get(k.name), v, k, summary.rows.profile)
                 for v, k in zip(figures, metrics, strict=True)
             ]
-            rows.append((Cell(flagged(method.method, f"{label}, ours")), Cell(""), *cells))
+            name = method.method.info.label if method.method.info.weights_source not in ("", "official") else label
+            rows.append((Cell(flagged(method.method, f"{name}, ours")), Cell(""), *cells))
     known = {_plain(label) for label in published.rows}
     for method in summary.fusions:
-        if not known & {_plain(method.method.info.label), _plain(method.method.info.name)}:
+        if not known & _names(method):
             cells = [_beside(method.mean.get(k.name), None, k, summary.rows.profile) for k in metrics]
             rows.append((Cell(flagged(method.method, f"{method.method.info.label}, ours")), Cell(""), *cells))
     own = (
@@ -145,8 +147,9 @@ def published_table(published: PublishedFigures, summary: QualitySummary, settin
 
 
 TIDY_COLUMNS = (
-    "dataset", "dataset_digest", "demo", "limit", "method", "label", "family", "contaminated", "weights",
-    "profile", "saving", "color", "metric", "higher_is_better", "images", "mean", "std", "rank", "reason",
+    "dataset", "dataset_digest", "demo", "limit", "method", "label", "family", "contaminated", "images_trained_on",
+    "weights", "weights_source", "profile", "saving", "color", "metric", "higher_is_better", "images", "mean", "std",
+    "rank", "reason",
 )  # fmt: skip
 
 
@@ -207,7 +210,10 @@ def json_document(summary: QualitySummary, setting: Setting) -> dict[str, Any]:
                 "method": m.method.info.name,
                 "label": m.method.info.label,
                 "control": m.method.is_control,
+                "weights": m.method.info.weights,
+                "weights_source": m.method.info.weights_source,
                 "contaminated": m.method.info.contaminated,
+                "images_trained_on": m.method.info.images_trained_on,
                 "reason": m.reason,
                 "mean": dict(m.mean),
                 "std": dict(m.std),
@@ -273,10 +279,18 @@ def _common(summary: QualitySummary, setting: Setting, m: MethodQuality) -> dict
         "family": info.family,
         "contaminated": info.contaminated,
         "weights": info.weights,
+        "weights_source": info.weights_source,
+        "images_trained_on": info.images_trained_on,
         "profile": summary.rows.profile,
         "saving": summary.rows.saving,
         "color": summary.rows.color,
     }
+
+
+def _names(method: MethodQuality) -> set[str]:
+    """What a row may be called where it was printed; rows that differ in their weights are one method there."""
+    info = method.method.info
+    return {_plain(name) for name in (info.label, info.name, info.method) if name}
 
 
 def _plain(name: str) -> str:

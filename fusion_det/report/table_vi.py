@@ -8,6 +8,7 @@ from typing import Any
 from fusion_det.pipeline.results import ExperimentResults, MethodRun
 from fusion_det.report.cautions import cautions
 from fusion_det.report.formatting import MISSING, join_words, marks, p_value, percent, points
+from fusion_det.report.provenance import weights_notes
 from fusion_det.report.statistics import LEVEL
 from fusion_det.report.summary import (
     Difference,
@@ -102,11 +103,7 @@ def main_notes(results: ExperimentResults, summary: Summary) -> list[str]:
             f"paper: {PAPER}; another split of M3FD, one run, an older YOLOv5s. Compare differences between methods, "
             "not figures."
         )
-    contaminated = [m.info.label for m in summary.methods if m.info.contaminated]
-    if contaminated:
-        notes.append(
-            f"† {join_words(contaminated)}: the weights were trained on images that are, or may be, among these test images."
-        )
+    notes += weights_notes([m.info for m in summary.methods if m.ok], count, "test images")
     notes += [f"{m.info.label}: {failure_reason(m)}" for m in summary.failures]
     notes.append(
         f"Detector: {detector_text(results)}. Split {results.split.name}, digest {results.split.digest[:12]}; "
@@ -162,7 +159,8 @@ def _map_cells(methods: tuple[MethodSummary, ...]) -> list[Cell]:
 
 TIDY_COLUMNS = (
     "experiment", "dataset", "dataset_digest", "split", "split_digest", "demo", "limit", "detector",
-    "method", "label", "abbreviation", "family", "order", "weights", "trained_on", "contaminated",
+    "method", "label", "abbreviation", "family", "order", "weights", "weights_source", "trained_on", "contaminated",
+    "images_trained_on",
     "seed", "status", "reason", "mAP50", "mAP50_95", "coco_AP50", "coco_AP50_95", "coco_AP75",
     "coco_AP_small", "coco_AP_medium", "coco_AP_large", "precision", "recall", "f1", "confidence",
     "best_epoch", "train_device", "train_precision", "train_seconds", "fuse_seconds_per_pair", "paper_mAP50",
@@ -201,8 +199,10 @@ def _tidy_row(results: ExperimentResults, method: MethodSummary, run: MethodRun 
         "family": info.family,
         "order": info.order,
         "weights": info.weights,
-        "trained_on": ";".join(info.trained_on),
+        "weights_source": info.weights_source,
+        "trained_on": ";".join(info.trained_on) if info.trained_on_known else "not known",
         "contaminated": info.contaminated,
+        "images_trained_on": info.images_trained_on,
         "fuse_seconds_per_pair": info.seconds_per_pair,
         "paper_mAP50": info.table_vi / 100 if info.table_vi is not None and shows_paper_figures(results) else None,
         "status": "not run" if run is None else run.status,
@@ -253,8 +253,10 @@ def _method_json(results: ExperimentResults, m: MethodSummary) -> dict[str, Any]
         "status": "ok" if m.ok and not m.failed else "partial" if m.ok else m.without_figure,
         "reasons": list(m.reasons),
         "weights": m.info.weights,
-        "trained_on": list(m.info.trained_on),
+        "weights_source": m.info.weights_source,
+        "trained_on": list(m.info.trained_on) if m.info.trained_on_known else None,
         "contaminated": m.info.contaminated,
+        "images_trained_on": m.info.images_trained_on,
         "split_digest": results.split.digest,
         "seeds": {str(seed): value for seed, value in sorted(m.values.items())},
         "train_device": {str(run.seed): run.device for run in m.ok},
