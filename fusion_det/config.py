@@ -100,6 +100,8 @@ class FusionTrainingConfig(_Section):
     """Pairs to learn from, ``DATASET`` or ``DATASET=SHARE`` each; none: the experiment's own."""
     validation: int = Field(default=0, ge=0)
     """Pairs held out, by which the best weights are chosen; with 0 the last ones are taken."""
+    config: str | None = None
+    """Variant of the networks that have it ("tiny"); the others are trained as they are by default."""
     preset: str = "small"
     steps: int | None = None
     epochs: int | None = None
@@ -116,6 +118,10 @@ class FusionTrainingConfig(_Section):
     """Any other of :class:`fusion_det.fusion.training.settings.TrainSettings`, by name."""
     workers: int = Field(default=1, ge=0)
     """Processes that read pairs; 0 reads between the steps."""
+
+    def variant(self, card: MethodCard) -> str | None:
+        """The full name of the configuration that a network is trained in; None if it has none."""
+        return self.config if self.config in card.configs else next(iter(card.configs), None)
 
     def resolved(self, card: MethodCard | None = None) -> TrainSettings:
         """The settings of a network's training: its preset's, with what is named here changed.

@@ -192,7 +192,7 @@ def _fuse_with(
 
 
 def _report(spec: MethodSpec, config: str | None, out: Path, summary: FusionSummary) -> None:
-    from fusion_det.fusion import found_weights
+    from fusion_det.fusion import found_weights, get_card
 
     speed = f", {summary.seconds_per_pair:.3f} s per pair in the method" if summary.fuse_seconds else ""
     kept = f", {summary.skipped} were there" if summary.skipped else ""
@@ -203,4 +203,4 @@ def _report(spec: MethodSpec, config: str | None, out: Path, summary: FusionSumm
     )
     found = found_weights(spec, config=config)
     if found is not None:
-        console().print(f"  weights: {found.text}", markup=False, soft_wrap=True)
+        console().print(f"  weights: {found.text(get_card(spec))}", markup=False, soft_wrap=True)

@@ -173,7 +173,7 @@ def weights_status(
         return True, "none needed"
     found = found_weights(spec, weights, config)
     if found is not None:
-        return True, found.text
+        return True, found.text(card)
     choice = chosen_weights(spec, weights)
     return False, missing_weights(card, choice, chosen_config(card, choice, config))
 

@@ -45,10 +45,12 @@ class FoundWeights:
         """What the file says of its training; None if nothing."""
         return None if self.source == "official" else read_training_card(self.file)
 
-    @property
-    def text(self) -> str:
-        """What a table says of them."""
-        trained = "" if self.training is None else f"trained {self.training.summary}"
+    def text(self, card: MethodCard) -> str:
+        """What a table says of them; ``card``: of their method."""
+        trained = ""
+        if self.training is not None:
+            variant = self.training.config not in (None, *card.configs[:1])
+            trained = f"trained {self.training.summary}" + f", configuration {self.training.config}" * variant
         if self.source == "shipped":
             return f"shipped, not the authors': {trained or 'trained'} by this project"
         if self.source == "trained":

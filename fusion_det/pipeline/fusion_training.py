@@ -54,7 +54,8 @@ def training_mixture(
 
 def train_fusion_stage(method: str, config: FusionTrainingConfig, mixture: Mixture) -> Stage:
     """``train-fusion``: one network; ``weights.safetensors`` with its card, curve and samples. Continues where it was killed."""
-    settings = config.resolved()
+    card = get_card(method)
+    settings, variant = config.resolved(card), config.variant(card)
 
     def run(context: StageContext) -> dict[str, Any]:
         unfinished = context.work / _UNFINISHED
@@ -64,6 +65,7 @@ def train_fusion_stage(method: str, config: FusionTrainingConfig, mixture: Mixtu
                 mixture=mixture,
                 settings=settings,
                 out=unfinished,
+                config=variant,
                 device=context.slot.device,
                 threads=context.slot.threads,
                 workers=config.workers,
@@ -75,11 +77,11 @@ def train_fusion_stage(method: str, config: FusionTrainingConfig, mixture: Mixtu
         if unfinished.exists():
             # In one step: half of a training cannot be continued. What begins with a dot is removed by the next try.
             shutil.rmtree(unfinished.rename(context.work / f".{_UNFINISHED}"))
-        card = json.loads((context.work / _CARD).read_text(encoding="utf-8"))
-        return {name: card[name] for name in ("step", "steps_planned", "losses", "device")}
+        told = json.loads((context.work / _CARD).read_text(encoding="utf-8"))
+        return {name: told[name] for name in ("step", "steps_planned", "losses", "device")}
 
     identity = {
-        "method": {name: value for name, value in method_identity(method, None).items() if name in ("code", "config")},
+        "method": {name: method_identity(method, None, variant)[name] for name in ("code", "config")},
         "settings": settings.as_json(),
         "pairs": mixture.digest,
         "classifier_weights": None if config.classifier_weights is None else digest_file(config.classifier_weights),
@@ -101,9 +103,11 @@ def train_fusion_stage(method: str, config: FusionTrainingConfig, mixture: Mixtu
 
 def _keep(training: Path, work: Path, which: str) -> None:
     """Copy what is worth keeping of a finished training; the card comes last, so that with it there is everything."""
-    shutil.copytree(training / "samples", work / "samples", dirs_exist_ok=True)
+    if (training / "samples").is_dir():
+        shutil.copytree(training / "samples", work / "samples", dirs_exist_ok=True)
     for name in ("curve.csv", "curve.png", "log.txt"):
-        shutil.copyfile(training / name, work / name)
+        if (training / name).is_file():  # no picture of a training that was killed just before it drew one
+            shutil.copyfile(training / name, work / name)
     with replace_atomically(work / WEIGHTS) as temporary:
         shutil.copyfile(training / f"{which}.safetensors", temporary)
     card = json.loads((training / f"{which}.json").read_text(encoding="utf-8"))

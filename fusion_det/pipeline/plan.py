@@ -315,7 +315,7 @@ def method_info(
         year=card.year,
         family=card.family,
         color=card.fuses,
-        weights=weights_status(spec)[1] if found is None else found.text,
+        weights=weights_status(spec)[1] if found is None else found.text(card),
         weights_source=source,  # type: ignore[arg-type]
         trained_on=seen.datasets or (),
         trained_on_known=seen.datasets is not None,

@@ -70,7 +70,9 @@ def fuse_stage(
         return {"pairs": len(records), "seconds_per_pair": summary.seconds_per_pair}
 
     identity = {
-        "method": method_identity(spec, "auto" if training is None else None),
+        "method": method_identity(spec)
+        if training is None
+        else method_identity(spec, None, training.identity["method"]["config"]),
         "color": config.color,
         "pairs": digest_json([[r.stem, r.content] for r in records]),
         "versions": library_versions("torch", "numpy", "pillow"),

@@ -207,7 +207,7 @@ def test_the_official_file_is_known_wherever_it_lies(package: Path, tmp_path: Pa
     assert found is not None and found.source == "official"
     found = found_weights("lab", checkpoint(tmp_path / "own.safetensors", 2.0))
     assert found is not None and found.source == "own"
-    assert "does not say what it was trained on" in found.text
+    assert "does not say what it was trained on" in found.text(get_card("lab"))
 
 
 def test_nothing_shipped_and_nothing_trained_yet(package: Path) -> None:

@@ -32,6 +32,7 @@ class TrainOrder:
     mixture: Mixture
     settings: TrainSettings
     out: Path
+    config: str | None = None
     device: str = "cpu"
     threads: int = 1
     workers: int = 0
@@ -85,7 +86,7 @@ def order_as_plain(order: TrainOrder) -> dict[str, Any]:
     mixture = order.mixture
     parts = {name: [_member(m) for m in getattr(mixture, name)] for name in ("train", "validation")}
     return {
-        **{name: getattr(order, name) for name in ("method", "device", "threads", "workers", "provenance")},
+        **{name: getattr(order, name) for name in ("method", "config", "device", "threads", "workers", "provenance")},
         "mixture": {**parts, "origins": list(mixture.origins)},
         "settings": order.settings.as_json(),
         "out": str(order.out),
@@ -114,7 +115,7 @@ def order_from_plain(tree: dict[str, Any]) -> TrainOrder:
     }
     weights = tree["classifier_weights"]
     return TrainOrder(
-        **{name: tree[name] for name in ("method", "device", "threads", "workers", "provenance")},
+        **{name: tree[name] for name in ("method", "config", "device", "threads", "workers", "provenance")},
         mixture=Mixture(**mixture, origins=tuple(tree["mixture"]["origins"])),
         settings=settings_from_json(tree["settings"]),
         out=Path(tree["out"]),

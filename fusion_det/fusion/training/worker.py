@@ -45,7 +45,7 @@ def work(job_file: Path, events: Events) -> None:
     torch.set_num_threads(order.threads)
     card = get_card(order.method)
     settings = replace(order.settings, crop=padded_size(order.settings.crop, card))
-    _, config = trainable(order.method, None, settings.crop)
+    _, config = trainable(order.method, order.config, settings.crop)
     job = TrainJob(
         method=order.method,
         mixture=order.mixture,
