@@ -64,6 +64,9 @@ def train_fusion(
         Path | None,
         typer.Option(metavar="FILE", help="A detector's split, whose val and test ids must not be learnt from."),
     ] = None,
+    start_from: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE", help="Weights to go on from, in the place of random ones.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
     split_seed: Annotated[int, typer.Option(help="Seed of shares and held-out pairs.")] = 0,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps, or auto.")] = "auto",
@@ -121,6 +124,7 @@ def train_fusion(
             device=chosen_device,
             workers=workers,
             classifier_weights=classifier_weights,
+            start_from=start_from,
             provenance={"commit": commit(), "versions": versions},
         )
         console(stderr=True).print(

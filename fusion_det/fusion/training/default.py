@@ -28,7 +28,9 @@ class DefaultRecipe(Recipe):
     ) -> None:
         super().__init__(settings, {NETWORK: network}, [Phase("fuse", self._fuse, self._loss)])
         self.color, self.classifier = color, classifier
-        self.loss = FusionLoss(classifier, settings.weights, temperature=None, intensity=settings.intensity)
+        self.loss = FusionLoss(
+            classifier, settings.weights, temperature=None, intensity=settings.intensity, edges=settings.edges
+        )
 
     def _fuse(self, sources: Sources) -> torch.Tensor:
         fused: torch.Tensor = self.networks[NETWORK](sources.ir, sources.vi if self.color else sources.luma)

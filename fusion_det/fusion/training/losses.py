@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from fusion_det.fusion.training.classifiers import Classifier
-from fusion_det.fusion.training.settings import Intensity, TermWeights
-from fusion_det.fusion.training.terms import gaussian_means, sobel, ssim_of_means
+from fusion_det.fusion.training.settings import Edges, Intensity, TermWeights
+from fusion_det.fusion.training.terms import gaussian_means, sobel, sobel_responses, ssim_of_means
 
 
 class InformationWeights(NamedTuple):
@@ -70,6 +70,14 @@ def gradient_loss(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor) -> to
     return (torch.maximum(sobel(ir), sobel(vi)) - sobel(fused)).abs().mean()
 
 
+def edge_loss(ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
+    """mean |∇s - ∇fused|₁, ∇ = Sobel's two responses and s at every pixel the source with the larger |∇|₁; borders repeated."""
+    from_ir, from_vi, own = (sobel_responses(image, "replicate") for image in (ir, vi, fused))
+    ir_stronger = from_ir[0].abs() + from_ir[1].abs() > from_vi[0].abs() + from_vi[1].abs()
+    parts = [(torch.where(ir_stronger, a, b) - c).abs() for a, b, c in zip(from_ir, from_vi, own, strict=True)]
+    return (parts[0] + parts[1]).mean()
+
+
 def entropy(logits: torch.Tensor) -> torch.Tensor:
     """Entropy in nats of the softmax over classes, (B,classes) → (B,), between 0 and log(classes) (Eq. 14).
 
@@ -114,6 +122,7 @@ class FusionLoss(nn.Module):
         temperature: of :func:`information_weights`; the paper does not give its own. See :func:`balanced_temperature`.
             None weighs both sources one half.
         intensity: "weighted" for :func:`l1_loss`, "brighter" for :func:`brighter_loss` in its place.
+        edges: "strength" for :func:`gradient_loss`, "direction" for :func:`edge_loss` in its place.
     """
 
     def __init__(
@@ -122,16 +131,18 @@ class FusionLoss(nn.Module):
         weights: TermWeights | None = None,
         temperature: float | None = 1.0,
         intensity: Intensity = "weighted",
+        edges: Edges = "strength",
     ) -> None:
         super().__init__()
         self.classifier, self.weights, self.temperature = classifier, weights or TermWeights(), temperature
-        self.intensity = intensity
+        self.intensity, self.edges = intensity, edges
 
     def forward(self, ir: torch.Tensor, vi: torch.Tensor, fused: torch.Tensor, perception: float = 1.0) -> LossTerms:
         """All (B,1,H,W), float32, H and W at least 6. perception: factor on that term's weight."""
         w, balance = self.weights, self.balance(ir, vi)
         l1 = brighter_loss(ir, vi, fused) if self.intensity == "brighter" else l1_loss(ir, vi, fused, balance)
-        ssim, gradient = ssim_loss(ir, vi, fused, balance), gradient_loss(ir, vi, fused)
+        ssim = ssim_loss(ir, vi, fused, balance)
+        gradient = (edge_loss if self.edges == "direction" else gradient_loss)(ir, vi, fused)
         doubt = fused.new_zeros(())
         if self.classifier is not None and w.perception * perception:
             doubt = entropy(self.classifier(fused)).mean()

@@ -15,6 +15,10 @@ Intensity = Literal["weighted", "brighter"]
 """What the fused image's grey levels are drawn to: both sources, by their information (the paper), or the brighter of the two
 at every pixel, which keeps warm bodies white and a bright sky bright where the sources contradict each other."""
 
+Edges = Literal["strength", "direction"]
+"""What an edge of the fused image has in common with the stronger one of the sources: its strength (the paper), or its direction
+as well, so that bright-to-dark stays bright-to-dark, and nothing is gained by ripples as strong as a texture."""
+
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 """What the network computes in; losses and the classifier are float32 in any case. "auto": bfloat16 on a GPU that has it."""
 
@@ -45,6 +49,7 @@ class TrainSettings:
         which the classifier is certain, and nothing else.
     intensity: what grey levels are drawn to. information: weigh the sources by what the classifier finds in them, as
         published; if False both weigh one half.
+    edges: what the gradient term compares.
     ema: decay of the moving average of the weights, which is then what is judged and saved; None saves the weights themselves.
     seed: of the network's first weights, of the order of the pairs, and of crops and flips.
     sample_every: epochs between two sheets of sample pictures.
@@ -67,6 +72,7 @@ class TrainSettings:
     perception_from: float = 0.0
     intensity: Intensity = "weighted"
     information: bool = True
+    edges: Edges = "strength"
     ema: float | None = None
     precision: TrainPrecision = "auto"
     seed: int = 0
@@ -86,6 +92,8 @@ class TrainSettings:
             )
         if self.intensity not in get_args(Intensity):
             raise ConfigError(f"--intensity {self.intensity}: use {' or '.join(get_args(Intensity))}")
+        if self.edges not in get_args(Edges):
+            raise ConfigError(f"--edges {self.edges}: use {' or '.join(get_args(Edges))}")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"--ema {self.ema:g}: between 0 and 1, for instance 0.999")
         if self.precision not in get_args(TrainPrecision):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from fusion_det.data.splits import ranked_by_hash
 from fusion_det.errors import ConfigError, MethodError
 from fusion_det.files import digest_file, digest_json, replace_atomically
 from fusion_det.fusion.build import build_method, check_config, get_card
+from fusion_det.fusion.checkpoint import read_checkpoint
 from fusion_det.fusion.method import FusionMethod, MethodCard, padded_size
 from fusion_det.fusion.training.data import Batch, crop_loader
 from fusion_det.fusion.training.loop import Progress, TrainingLoop
@@ -42,6 +44,7 @@ class TrainJob:
 
     method, config: the network. out: folder of the results, of this training alone. workers: processes that read.
     provenance: put on the cards as it is (commit, versions). classifier_weights: a file instead of the usual weights.
+    start_from: weights of this network to begin with, in the place of random ones.
     """
 
     method: str
@@ -52,13 +55,20 @@ class TrainJob:
     device: str = "cpu"
     workers: int = 1
     classifier_weights: Path | None = None
+    start_from: Path | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
         """Digest of all that decides what is learnt: a state is continued only by the same training."""
-        weights = None if self.classifier_weights is None else digest_file(self.classifier_weights)
-        return digest_json([self.method, self.config, self.settings.as_json(), self.mixture.digest, weights])
+        what = [
+            self.method,
+            self.config,
+            self.settings.as_json(),
+            self.mixture.digest,
+            _digest(self.classifier_weights),
+        ]
+        return digest_json(what if self.start_from is None else [*what, _digest(self.start_from)])
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,7 @@ def train(job: TrainJob, shown: Shown | None = None) -> TrainSummary:
     card, config = trainable(job.method, job.config, job.settings.crop)
     state = _read_state(job)
     torch.manual_seed(derive_seed("network", job.settings.seed))
-    method = build_method(job.method, weights=None, config=config)
+    method = build_method(job.method, weights=job.start_from, config=config)
     if not isinstance(method, FusionMethod) or method.network is None:
         raise MethodError(f"{job.method} keeps its network to itself (no .network), so it cannot be trained")
     fabric = Fabric(
@@ -249,6 +259,7 @@ class _Recorder:
             "data_digest": job.mixture.digest,
             "settings": job.settings.as_json(),
             **self.loop.recipe.state(),
+            "started_from": _described(job.start_from),
             "deviations": self.loop.recipe.deviations,
             "step": progress.step,
             "steps_planned": progress.total,
@@ -278,6 +289,18 @@ def _read_state(job: TrainJob) -> dict[str, Any] | None:
             "options it was begun with to go on with it"
         )
     return state
+
+
+def _digest(file: Path | None) -> str | None:
+    return None if file is None else digest_file(file)
+
+
+def _described(file: Path | None) -> dict[str, Any] | None:
+    """The digest of a file of weights, and what it says of its own training."""
+    if file is None:
+        return None
+    _, strings = read_checkpoint(file)
+    return {"sha256": digest_file(file), "card": json.loads(strings["card"]) if "card" in strings else None}
 
 
 def _loader(job: TrainJob, members: tuple[Member, ...], seed: int | None) -> DataLoader[Batch]:

@@ -160,11 +160,11 @@ def random_pair(height: int = 20, width: int = 33) -> Pair:
 
 
 def test_pair_is_prepared_as_for_fusing(golden: Arrays, filled_network: MakeNetwork) -> None:
-    """Against the recorded luma, padded by the recorded margins."""
+    """Against the recorded luma, mirrored by the recorded margins."""
     visible = golden["pipeline_vi_rgb_uint8"].permute(2, 0, 1) / 255
     pair = Pair("00388", golden["pipeline_ir_uint8"][None] / 255, visible, None, None)
     margins = golden["pipeline_pad_left_right_top_bottom"].tolist()
-    padded = [F.pad(image, margins) for image in (pair.ir[None], golden["pipeline_vi_y"])]
+    padded = [F.pad(image, margins, mode="reflect") for image in (pair.ir[None], golden["pipeline_vi_y"])]
     expected = explain(filled_network(), "released", *padded)
     actual = explain_pair(filled_method(filled_network), pair)
     for one, other in zip(actual.features, expected.features, strict=True):

@@ -14,6 +14,7 @@ from fusion_det.fusion.training.losses import (
     FusionLoss,
     InformationWeights,
     balanced_temperature,
+    edge_loss,
     entropy,
     gradient_loss,
     information,
@@ -127,6 +128,19 @@ def test_the_brighter_source_at_every_pixel() -> None:
     )
     assert float(FusionLoss(None, intensity="brighter")(ir, vi, fused).l1) == pytest.approx(expected, rel=1e-5)
     assert float(FusionLoss(None, intensity="brighter")(ir, vi, torch.maximum(ir, vi)).l1) == 0
+
+
+def test_edges_with_a_direction() -> None:
+    """A ramp that falls is as strong as one that rises, and as far from it as can be; what counts is the stronger edge."""
+    rising = torch.arange(12.0).expand(1, 1, 12, 12) / 20
+    falling, weaker = rising.flip(-1), rising / 3
+    for pair in ((rising, weaker), (weaker, rising)):
+        assert float(edge_loss(*pair, rising + 0.3)) == pytest.approx(0, abs=1e-5)
+    slope = 8 / 20
+    inside, border = 10 / 12, 2 / 12  # the border's pixels are repeated: half the response there
+    expected = 2 * slope * (inside + border / 2)
+    assert float(edge_loss(rising, weaker, falling)) == pytest.approx(expected, rel=1e-4)
+    assert float(FusionLoss(None, edges="direction")(rising, weaker, falling).gradient) == pytest.approx(expected, rel=1e-4)
 
 
 def test_without_information_both_sources_weigh_one_half(tiny_classifier: Classifier) -> None:

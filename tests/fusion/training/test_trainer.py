@@ -217,6 +217,19 @@ def test_phases_and_averages_resume_exactly(
     assert all(torch.equal(last[0][key], last[1][key]) for key in last[0])
 
 
+def test_it_goes_on_from_other_weights(pairs: Path, whole: Path, tmp_path: Path) -> None:
+    start = whole / "best.safetensors"
+    job = job_of(pairs, tmp_path, start_from=start, epochs=1, peak_rate=1e-12, start_rate=1e-12, final_rate=1e-12)
+    train(job)
+    first, second = load_file(start), load_file(tmp_path / "best.safetensors")
+    learnt = [key for key in first if "running" not in key and "num_batches" not in key]
+    assert all(torch.allclose(first[key], second[key], atol=1e-6) for key in learnt)
+    card = json.loads((tmp_path / "best.json").read_text())
+    assert card["started_from"]["card"]["settings"]["epochs"] == 3
+    with pytest.raises(ConfigError, match="another network, other pairs or other settings"):
+        train(replace(job, start_from=None))
+
+
 def stopping_after(steps: int) -> Callable[[TrainingLoop, Callable[[], bool]], None]:
     """``TrainingLoop.run`` that ends, as if killed, before the step is written down."""
     run = TrainingLoop.run

@@ -11,6 +11,7 @@ from fusion_det.fusion.registry import register_method
 from fusion_det.fusion.training.settings import TermWeights, TrainSettings
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
     from fusion_det.fusion.explanation import Explanation
@@ -24,15 +25,17 @@ SMALL_TRAINING = TrainSettings(
     final_rate=3e-5,
     clip=1.0,
     classifier="efficientnet_lite0",
-    weights=TermWeights(perception=0.1),
+    weights=TermWeights(perception=0.1, ssim=5.0),
     perception_from=0.6,
     intensity="brighter",
     information=False,
+    edges="direction",
     ema=0.998,
 )
 """In an hour on two cores, the published loss leads to poor pictures: the classifier is satisfied by a lattice before there is an
-image, and L1 takes its grey levels from the source with more texture alone, which makes bright skies black. So the perception
-term comes late and weighs little here, and grey levels are drawn to the brighter source. Figures: benchmarks/README.md."""
+image, L1 takes its grey levels from the source with more texture alone, which makes bright skies black, and edges that need have
+no direction become ripples. So here the perception term comes late and weighs little, grey levels are drawn to the brighter
+source, and edges keep their direction. Figures: benchmarks/README.md."""
 
 CARD = MethodCard(
     name="s4fusion",
@@ -48,7 +51,6 @@ CARD = MethodCard(
     size_multiple=12,
     size_remainder=1,
     min_size=13,
-    padding="zero",
     padding_side="both",
     weights=WeightsInfo(
         origin="https://github.com/zipper112/S4Fusion (model/model.pkl at commit 0d900f06ced076ccd2e0b16bbcb4539f89cf5dfa)",
@@ -63,9 +65,11 @@ CARD = MethodCard(
     training={"small": SMALL_TRAINING},
     table_vi=81.3,
     order=190,
-    notes="The released network and its padding. The released script writes the fused luma alone, as grey images; here it is "
-    "joined with the visible chroma by this project's conversion (the same luma; colours within 0.0003 of the inverse that "
-    "the script defines and does not call). Going by the published lists of names, M3FD here is its 300-pair fusion subset.",
+    notes="The released network. The released script pads with zeros; here images are mirrored at their edges. It writes the "
+    "fused luma alone, as grey images; here it is joined with the visible chroma by this project's conversion (the same luma; "
+    "colours within 0.0003 of the inverse that the script defines and does not call). Going by the published lists of names, "
+    "M3FD here is its 300-pair fusion subset.",
+    official="Pads with zeros, which darkens the outermost rows and columns of sizes that do not fit; writes grey images.",
 )
 
 
@@ -90,6 +94,11 @@ class S4Fusion(FusionMethod):
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
+
+    def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
+        from fusion_det.fusion.methods.s4fusion.official import fuse_officially
+
+        return fuse_officially(self, ir, vi)
 
     def explain(self, ir: torch.Tensor, vi: torch.Tensor) -> Explanation:
         from fusion_det.fusion.methods.s4fusion.explain import explain
