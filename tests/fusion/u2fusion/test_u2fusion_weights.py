@@ -61,6 +61,8 @@ def test_what_is_not_the_published_file(data_file: Path) -> None:
         U2Fusion().load_weights(data_file.with_name("model.ckpt.index"))
     with pytest.raises(MethodError, match="cannot be read: No such file"):
         U2Fusion().load_weights(data_file.with_name("other.data-00000-of-00001"))
+    with pytest.raises(MethodError, match="checkpoint of u2fusion's configuration released, not tiny"):
+        U2Fusion("tiny").load_weights(data_file)
 
 
 def test_own_weights(tmp_path: Path, data_file: Path) -> None:

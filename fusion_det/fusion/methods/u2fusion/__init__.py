@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fusion_det.errors import MethodError
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
+from fusion_det.fusion.methods.u2fusion.config import CONFIGS
 from fusion_det.fusion.registry import register_method
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ CARD = MethodCard(
     year=2022,
     min_size=2,
     weights=WEIGHTS,
+    configs=tuple(CONFIGS),
     table_vi=80.1,
     order=130,
     notes="One checkpoint for all the kinds of fusion it was trained on in turn: infrared and visible, exposures, foci. The "
@@ -49,15 +52,16 @@ CARD = MethodCard(
 
 @register_method(CARD)
 class U2Fusion(FusionMethod):
-    """See :mod:`fusion_det.fusion.methods.u2fusion.network`."""
+    """See :mod:`fusion_det.fusion.methods.u2fusion.network`; ``config`` names one of ``config.CONFIGS``."""
 
     card = CARD
     network: U2FusionNet
 
-    def __init__(self) -> None:
+    def __init__(self, config: str = "released") -> None:
         from fusion_det.fusion.methods.u2fusion.network import U2FusionNet
 
-        self.network = U2FusionNet()
+        self.network = U2FusionNet(CONFIGS[config])
+        self.config = config
 
     def load_weights(self, file: Path) -> None:
         """The published TensorFlow data file, or a state dict of :class:`U2FusionNet` (``.safetensors`` and others)."""
@@ -65,9 +69,11 @@ class U2Fusion(FusionMethod):
         from fusion_det.fusion.methods.u2fusion import published_weights
 
         if published_weights.is_tensorflow(file):
+            if self.config != "released":
+                raise MethodError(f"{file} is the checkpoint of u2fusion's configuration released, not {self.config}")
             self.network.load_state_dict(published_weights.read(file, shapes_of(self.network)))
         else:
-            load_checkpoint(self.network, file, key=None, method=self.card.name)
+            load_checkpoint(self.network, file, key=None, method=self.card.name, config=self.config)
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from fusion_det.fusion.training.terms import WINDOW, ssim_map
+
 MSE_WEIGHT = 20.0
 VGG_SIZE = 224
 VGG_MEAN = (103.939, 116.779, 123.68)
 """Of the images of ImageNet, blue, green, red, in levels: what the Caffe-trained VGG-16 expects to be taken off."""
-
-_WINDOW, _SIGMA = 11, 1.5
-_C1, _C2 = 0.01**2, 0.03**2
 
 
 @dataclass(frozen=True)
@@ -46,16 +45,9 @@ def content_loss(first: torch.Tensor, second: torch.Tensor, fused: torch.Tensor,
 
 
 def ssim(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Mean SSIM of each pair of images (B,1,H,W) in [0,1]: (B,). Windows lie wholly inside the image."""
-    offsets = torch.arange(_WINDOW, device=x.device, dtype=x.dtype) - _WINDOW // 2
-    taps = torch.exp(-offsets.square() / (2 * _SIGMA**2))
-    taps = taps / taps.sum()
-    maps = torch.cat((x, y, x * x, y * y, x * y))
-    maps = F.conv2d(F.conv2d(maps, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1))
-    mean_x, mean_y, xx, yy, xy = maps.chunk(5)
-    products, squares = mean_x * mean_y, mean_x.square() + mean_y.square()
-    likeness = (2 * products + _C1) * (2 * (xy - products) + _C2)
-    return (likeness / ((squares + _C1) * (xx + yy - squares + _C2))).mean((1, 2, 3))
+    """Mean SSIM of each pair of images (B,1,H,W) in [0,1], over the windows that lie wholly inside: (B,)."""
+    half = WINDOW // 2
+    return ssim_map(x, y)[..., half:-half, half:-half].mean((1, 2, 3))
 
 
 def source_weights(first: torch.Tensor, second: torch.Tensor, scale: float) -> torch.Tensor:

@@ -7,25 +7,23 @@ import torch.nn.functional as F
 from torch import nn
 
 from fusion_det.fusion.methods.u2fusion.bands import BAND, Layer, RowStore, run_in_bands
+from fusion_det.fusion.methods.u2fusion.config import U2FusionConfig
 
-WIDTH = 44
-"""Maps that each encoder layer adds."""
-DENSE_LAYERS = 5
-DECODER_WIDTHS = (128, 64, 32, 1)
 SLOPE = 0.2
 
 
 class U2FusionNet(nn.Module):
     """The network, under names that follow those of the published TensorFlow variables."""
 
-    def __init__(self) -> None:
+    def __init__(self, config: U2FusionConfig | None = None) -> None:
         super().__init__()
-        self.encoder = nn.ModuleDict({"conv1_1": _convolution(2, WIDTH)})
-        for i in range(1, DENSE_LAYERS + 1):
-            self.encoder[f"dense_block_conv{i}"] = _convolution(i * WIDTH, WIDTH)
-        before = (DENSE_LAYERS + 1) * WIDTH
+        self.config = config = config or U2FusionConfig()
+        self.encoder = nn.ModuleDict({"conv1_1": _convolution(2, config.width)})
+        for i in range(1, config.dense + 1):
+            self.encoder[f"dense_block_conv{i}"] = _convolution(i * config.width, config.width)
+        before = (config.dense + 1) * config.width
         self.decoder = nn.ModuleDict()
-        for i, width in enumerate(DECODER_WIDTHS, start=1):
+        for i, width in enumerate((*config.decoder, 1), start=1):
             self.decoder[f"conv2_{i}"] = _convolution(before, width)
             before = width
 
@@ -57,14 +55,14 @@ class U2FusionNet(nn.Module):
     def _in_bands(self, sources: torch.Tensor, band: int) -> torch.Tensor:
         """The encoder's features lie in one store, the newest before the older ones, so that none has to be concatenated."""
         encoder, decoder = _convolutions(self.encoder), _convolutions(self.decoder)
-        height, total = sources.shape[-2], len(encoder) * WIDTH
+        height, width, total = sources.shape[-2], self.config.width, len(encoder) * self.config.width
         rows = min(height, band + len(encoder) + len(decoder) + 1)
         image, features = RowStore(sources, 2, rows), RowStore(sources, total, rows)
         layers, everything = [], slice(None)
         for i, layer in enumerate(encoder):
-            new = total - i * WIDTH
+            new = total - i * width
             source, reads = (features, slice(new, total)) if i else (image, everything)
-            layers.append(Layer(layer, source, reads, features, slice(new - WIDTH, new), _activate))
+            layers.append(Layer(layer, source, reads, features, slice(new - width, new), _activate))
         source = features
         for layer in decoder[:-1]:
             target = RowStore(sources, layer.out_channels, rows)
