@@ -25,4 +25,5 @@ def test_same_image(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ir, vi = torch.rand(2, 1, height, width), torch.rand(2, channels, height, width)
     fused = method.fuse(ir, vi)
     method.network = as_published(method.network)
-    torch.testing.assert_close(method.fuse(ir, vi), fused, atol=1e-5, rtol=1e-5)
+    tolerance = 1e-5 * max(1.0, float(fused.abs().max()))  # an untrained network may give any range
+    torch.testing.assert_close(method.fuse(ir, vi), fused, atol=tolerance, rtol=0)

@@ -100,8 +100,8 @@ class DeFusionNet(nn.Module):
         features = self.features(ir, vi)
         project = self.decoder_upper_projection_layer
         project_common = self.decoder_common_projection_layer if training else project
-        own = (project(maps) for maps in features[1:])
-        return Parts(project_common(features.common), *own, self.fuse(features))
+        unique_ir, unique_vi = project(features.unique_ir), project(features.unique_vi)
+        return Parts(project_common(features.common), unique_ir, unique_vi, self.fuse(features))
 
     def features(self, ir: torch.Tensor, vi: torch.Tensor) -> Features:
         """The last features of each part."""
@@ -125,7 +125,7 @@ class DeFusionNet(nn.Module):
         t = self.decoder_upper_layer1(torch.cat((deepest, own.eighth), dim=1))
         t = self.decoder_upper_layer2.merge(t, (own.quarter,), size_of(own.quarter))
         t = self.decoder_upper_layer3.merge(t, (own.half,), size_of(own.half))
-        maps: torch.Tensor = self.decoder_upper_layer4[0].merge(t, (), size)
+        maps: torch.Tensor = self.decoder_upper_layer4[0].merge(t, (), size)  # type: ignore[operator]
         return maps
 
 
