@@ -21,6 +21,7 @@ def _app() -> Any:
     import typer
 
     from fusion_det.cli import (
+        ablation,
         data,
         doctor,
         efficiency,
@@ -55,6 +56,7 @@ def _app() -> Any:
     app.command("explain")(explain.explain)
     app.command("efficiency")(efficiency.efficiency)
     app.command("quality")(quality.quality)
+    app.command("ablation")(ablation.ablation)
     app.command("report")(report.report)
     app.command("status")(status.status)
     app.command("doctor")(doctor.doctor)

@@ -126,6 +126,11 @@ def _caption(item: Extreme) -> str:
 def _panel(title: str, caption: str, file: Path, share: int) -> PagePanel:
     with open_image(file) as opened:
         image = opened.convert("RGB") if opened.mode not in ("L", "RGB") else opened.copy()
+    return picture_panel(title, caption, image, share)
+
+
+def picture_panel(title: str, caption: str, image: Image.Image, share: int) -> PagePanel:
+    """A grey or RGB picture for the page, as good as it can be in ``share`` bytes."""
     data, size = b"", (0, 0)
     for width, quality in ENCODINGS:
         small = image
