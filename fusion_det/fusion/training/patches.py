@@ -1,22 +1,25 @@
-"""Training patches as EMMA and CDDFuse cut them: a fixed grid over each pair, without patches that show nothing."""
+"""Crops that show something. EMMA and CDDFuse learn from no others."""
 
 from __future__ import annotations
 
 import torch
 
-SIZE, STRIDE = 128, 200
+from fusion_det.fusion.training.recipe import Sources
+
 LEAST_CONTRAST = 0.1
 
 
-def patch_corners(height: int, width: int, size: int = SIZE, stride: int = STRIDE) -> list[tuple[int, int]]:
-    """(top, left) of every patch of an image: 6 of 480 × 640 pixels; none where the image is smaller than a patch."""
-    return [(top, left) for top in range(0, height - size + 1, stride) for left in range(0, width - size + 1, stride)]
+def has_contrast(patches: torch.Tensor, least: float = LEAST_CONTRAST) -> torch.Tensor:
+    """Whether (P90 - P10) / P90 of all values of each patch is at least ``least``, (B,C,H,W) to (B,) bool.
 
-
-def has_contrast(patch: torch.Tensor, least: float = LEAST_CONTRAST) -> bool:
-    """Whether (P90 - P10) / P90 of all values is at least ``least``, P10 and P90 being percentiles of values ≥ 0.
-
-    An all but black patch, whose P90 is 0, has none. A pair is dropped where either of its patches has none.
+    P10 and P90 are percentiles of values ≥ 0. An all but black patch, whose P90 is 0, has none.
     """
-    low, high = torch.quantile(patch.flatten().float(), patch.new_tensor([0.1, 0.9], dtype=torch.float32)).tolist()
-    return high > 0 and (high - low) / high >= least
+    values = patches.flatten(1).float()
+    low, high = values.quantile(values.new_tensor([0.1, 0.9]), dim=1)
+    return (high > 0) & (high - low >= least * high)
+
+
+def with_contrast(sources: Sources) -> Sources:
+    """A batch without the crops of which either image has no contrast; the batch as it is, if that leaves nothing."""
+    kept = has_contrast(sources.ir) & has_contrast(sources.luma)
+    return Sources(*(images[kept] for images in sources)) if bool(kept.any()) else sources

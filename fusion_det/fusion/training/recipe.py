@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import nn
 
+from fusion_det.errors import ConfigError
 from fusion_det.fusion.training.schedule import WarmupCosine
-from fusion_det.fusion.training.settings import TrainSettings
+from fusion_det.fusion.training.settings import Option, TrainSettings
 
 NETWORK = "network"
 """Name of the method's own network among those of its recipe."""
@@ -86,6 +87,8 @@ class Recipe:
 
     clip_each = False
     """Whether the gradient's norm is limited for each network by itself."""
+    options: ClassVar[Mapping[str, Option]] = {}
+    """What can be set about this training beside the common settings, with the defaults: ``settings.options``."""
 
     def __init__(
         self,
@@ -94,8 +97,24 @@ class Recipe:
         phases: Sequence[Phase],
         deviations: str = "",
     ) -> None:
+        self.chosen_options(settings)
         self.settings, self.networks, self.phases = settings, nn.ModuleDict(networks), tuple(phases)
         self.deviations = deviations
+
+    @classmethod
+    def chosen_options(cls, settings: TrainSettings) -> dict[str, Option]:
+        """All of ``options``, by the settings where these name them.
+
+        Raises:
+            ConfigError: an unknown option, or a value of another type than the default's.
+        """
+        for name, value in settings.options.items():
+            if name not in cls.options:
+                known = ", ".join(cls.options) or "none"
+                raise ConfigError(f"--set options.{name}: no option of this method's training; it has {known}")
+            if type(value) is not type(cls.options[name]):
+                raise ConfigError(f"--set options.{name}={value}: a value like {cls.options[name]}")
+        return {**cls.options, **settings.options}
 
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Of all networks together; their groups have ``params``, ``weight_decay`` and ``network`` (a name)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -21,6 +21,8 @@ as well, so that bright-to-dark stays bright-to-dark, and nothing is gained by r
 
 TrainPrecision = Literal["auto", "float32", "bfloat16"]
 """What the network computes in; losses and the classifier are float32 in any case. "auto": bfloat16 on a GPU that has it."""
+
+Option = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class TrainSettings:
     ema: decay of the moving average of the weights, which is then what is judged and saved; None saves the weights themselves.
     seed: of the network's first weights, of the order of the pairs, and of crops and flips.
     sample_every: epochs between two sheets of sample pictures.
+    options: of this method's training alone, by name; see ``Recipe.options``.
     """
 
     crop: int = 229
@@ -77,6 +80,7 @@ class TrainSettings:
     precision: TrainPrecision = "auto"
     seed: int = 0
     sample_every: int = 10
+    options: Mapping[str, Option] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         for option in ("crop", "batch", "accumulate", "epochs", "sample_every"):
@@ -101,8 +105,9 @@ class TrainSettings:
 
     def as_json(self) -> dict[str, Any]:
         tree = asdict(self)
-        if self.steps is None:
-            del tree["steps"]  # as it was before there was such a setting, so that trainings begun then can go on
+        for later in ("steps", "options"):
+            if not tree[later]:
+                del tree[later]  # as it was before there was such a setting, so that trainings begun then can go on
         return tree
 
 
@@ -144,20 +149,20 @@ def preset(name: str, card: MethodCard | None, **changes: Any) -> TrainSettings:
 
 
 def changed(settings: TrainSettings, assignments: Iterable[str]) -> TrainSettings:
-    """Settings after ``["ema=0.999", "weights.perception=0", …]``; values are YAML (``null`` for none).
+    """Settings after ``["ema=0.999", "weights.perception=0", "options.NAME=1", …]``; values are YAML (``null`` for none).
 
     Raises:
         ConfigError: not NAME=VALUE, an unknown name, or a value that makes no sense.
     """
     import yaml
 
-    tree = settings.as_json()
+    tree = {"options": {}, **settings.as_json()}
     for text in assignments:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--set {text}: write NAME=VALUE")
         part, _, term = name.rpartition(".")
-        if part and (part != "weights" or term not in tree["weights"]):
+        if part and part != "options" and (part != "weights" or term not in tree["weights"]):
             raise ConfigError(
                 f"--set {text}: the weights are {', '.join(f'weights.{known}' for known in tree['weights'])}"
             )
@@ -173,7 +178,11 @@ def settings_from_json(tree: dict[str, Any]) -> TrainSettings:
     """
     from pydantic import TypeAdapter, ValidationError
 
-    if unknown := sorted(tree.keys() - TrainSettings.__dataclass_fields__.keys()):
+    weights = tree.get("weights")
+    unknown = sorted(tree.keys() - TrainSettings.__dataclass_fields__.keys())
+    if isinstance(weights, dict):
+        unknown += sorted(f"weights.{name}" for name in weights.keys() - TermWeights.__dataclass_fields__.keys())
+    if unknown:
         raise ConfigError(f"{', '.join(unknown)}: no setting of fusion training")
     try:
         return TypeAdapter(TrainSettings).validate_python(tree)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from fusion_det.errors import ConfigError
 from fusion_det.fusion.methods.s4fusion.network import S4FusionNet
-from fusion_det.fusion.training.recipe import halving
+from fusion_det.fusion.training.recipe import Phase, Recipe, halving
 from fusion_det.fusion.training.schedule import WarmupCosine, parameter_groups, ramp
+from fusion_det.fusion.training.settings import Option, TrainSettings
 
 
 @pytest.mark.parametrize(
@@ -54,6 +59,22 @@ def test_what_comes_in_late(done: float, start: float, factor: float) -> None:
 @pytest.mark.parametrize(("done", "rate"), [(0, 8), (0.24, 8), (0.25, 4), (0.5, 2), (0.75, 1.5), (1, 1.5)])
 def test_halving(done: float, rate: float) -> None:
     assert halving(8, done, every=0.25, floor=1.5) == rate
+
+
+def test_options_of_a_recipe() -> None:
+    class Wide(Recipe):
+        options: ClassVar[Mapping[str, Option]] = {"width": 8, "deep": False}
+
+    def wide(**options: object) -> dict[str, object]:
+        return Wide.chosen_options(TrainSettings(options=options))  # type: ignore[arg-type]
+
+    assert wide(width=4) == {"width": 4, "deep": False}
+    for wrong, message in (({"depth": 4}, "it has width, deep"), ({"width": True}, "options.width=True")):
+        with pytest.raises(ConfigError, match=message):
+            wide(**wrong)
+    phase = Phase("none", lambda sources: None, lambda sources, output, done: {})
+    with pytest.raises(ConfigError, match=r"options\.width: no option of this method's training; it has none"):
+        Recipe(TrainSettings(options={"width": 4}), {}, [phase])
 
 
 def test_marked_parameters_are_not_decayed() -> None:

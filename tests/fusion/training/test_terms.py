@@ -1,4 +1,4 @@
-"""Terms of losses against other libraries and closed forms; patches."""
+"""Terms of losses against other libraries and closed forms; crops without contrast."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import torch
 from scipy import ndimage
 from skimage.metrics import structural_similarity
 
-from fusion_det.fusion.training.patches import has_contrast, patch_corners
+from fusion_det.fusion.training.patches import has_contrast, with_contrast
+from fusion_det.fusion.training.recipe import Sources
 from fusion_det.fusion.training.terms import correlation, slope_distance, sobel, sobel_responses, ssim_map
 
 
@@ -56,17 +57,22 @@ def test_correlation_without_contrast_is_zero_and_has_a_gradient() -> None:
     assert flat.grad.isfinite().all()
 
 
-def test_patches_of_an_image() -> None:
-    assert patch_corners(480, 640) == [(top, left) for top in (0, 200) for left in (0, 200, 400)]
-    assert patch_corners(128, 127) == []
-
-
 @pytest.mark.parametrize("share", [0.02, 0.09, 0.11, 0.5])
 def test_contrast_is_that_of_numpys_percentiles(share: float) -> None:
-    patch = 1 - share * np.random.default_rng(4).random((128, 128))
-    low, high = np.percentile(patch, [10, 90])
-    assert has_contrast(torch.from_numpy(patch)) == ((high - low) / high >= 0.1)
+    patches = 1 - np.array([share, 0.3]).reshape(2, 1, 1, 1) * np.random.default_rng(4).random((2, 1, 128, 128))
+    low, high = np.percentile(patches.reshape(2, -1), [10, 90], axis=1)
+    assert has_contrast(torch.from_numpy(patches)).tolist() == ((high - low) / high >= 0.1).tolist()
 
 
 def test_black_has_no_contrast() -> None:
-    assert not has_contrast(torch.zeros(1, 8, 8))
+    assert has_contrast(torch.zeros(1, 1, 8, 8)).tolist() == [False]
+
+
+def test_crops_without_contrast_are_left_out_unless_all_are() -> None:
+    noise, black = torch.rand(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
+    ir, vi = torch.cat((noise, noise, black))[:, :1], torch.cat((noise, black, noise))
+    kept = with_contrast(Sources(ir, vi, vi[:, :1]))
+    assert [len(images) for images in kept] == [1, 1, 1]
+    assert torch.equal(kept.vi, noise)
+    none = Sources(ir[2:], vi[2:], vi[2:, :1])
+    assert with_contrast(none) is none

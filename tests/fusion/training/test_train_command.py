@@ -63,6 +63,7 @@ def test_it_trains_and_says_how_to_use_the_result(
         (["--set", "speed=1"], "speed: no setting of fusion training"),
         (["--set", "intensity=darker"], "intensity"),
         (["--set", "weights.beauty=1"], "weights.beauty"),
+        (["--set", "options.width=8"], "options.width: no option"),
         (["--crop", "25"], "--crop 25: learner takes squares of 32"),
         (["--classifier", "vgg"], "--classifier vgg"),
         (["--validation", "11"], "--validation 11"),
