@@ -84,6 +84,9 @@ class SplitConfig(_Section):
 class FusionConfig(_Section):
     color: Literal["ycbcr", "gray"] = "ycbcr"
     """Fused luma with the visible image's chroma, or grey images."""
+    protocol: Literal["common", "official"] = "common"
+    """Official: methods with a published inference procedure of their own fuse by it (their colour, sizes and stretching), the
+    others by the common protocol. Rows say which it was; their differences are then no longer the methods' alone."""
     weights: dict[str, Path] = Field(default_factory=dict)
     """Method → checkpoint, where it is not in its usual place."""
     batch_size: int = Field(default=1, ge=1)

@@ -26,6 +26,8 @@ _EXAMPLES = """Examples:
 
   fusion-det fuse --method s4fusion --weights model.pkl --data datasets/m3fd --out fused --device cuda --batch-size 4
 
+  fusion-det fuse --method u2fusion --protocol official --data datasets/tno --out fused      (as its authors' script does)
+
   fusion-det fuse --method s4fusion --config no_mark --weights own.safetensors --data m3fd --out fused"""
 
 
@@ -44,11 +46,19 @@ class DtypeOption(StrEnum):
     float16 = "float16"
 
 
+class ProtocolOption(StrEnum):
+    """Who decides about colour, sizes and range: this project, alike for all methods, or a method's authors."""
+
+    common = "common"
+    official = "official"
+
+
 @dataclasses.dataclass(frozen=True)
 class FuseOptions:
     """How every method of one command fuses."""
 
     color: ColorOption
+    protocol: ProtocolOption
     device: str
     dtype: DtypeOption
     batch_size: int
@@ -74,6 +84,13 @@ def fuse(
         ColorOption,
         typer.Option(help="ycbcr: colour, the fused luma with the visible chroma. gray: fused luma alone."),
     ] = ColorOption.ycbcr,
+    protocol: Annotated[
+        ProtocolOption,
+        typer.Option(
+            help="common: colour, padding and rounding alike for all methods. official: what the script that a method's authors "
+            "published would have written, its own colour, sizes and stretching (fusion-det methods NAME tells)."
+        ),
+    ] = ProtocolOption.common,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:N, mps, or auto.")] = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Pairs of one size that are fused at once.")] = 1,
     workers: Annotated[int, typer.Option(min=1, help="Threads that read, and as many that write.")] = 2,
@@ -121,6 +138,7 @@ def fuse(
         weights_status,
         with_files,
     )
+    from fusion_det.fusion.protocol import missing_procedure
 
     load_method_modules(method_module or [])
     specs = expand_methods(method)
@@ -134,19 +152,22 @@ def fuse(
         for ready, text in [weights_status(spec, config=configs.get(spec.method))]
         if not ready
     }
+    if protocol is ProtocolOption.official:
+        missing = {spec: missing_procedure(card) for spec, card in zip(specs, cards, strict=True)}
+        unready |= {spec: f"{spec.name}: {reason}" for spec, reason in missing.items() if reason}
     ready = [spec for spec in specs if spec not in unready]
     if not ready or any(spec.named for spec in unready):
         raise MethodError("these methods cannot fuse yet:" + "".join(f"\n  - {line}" for line in unready.values()))
     for line in unready.values():
         console(stderr=True).print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
-    options = FuseOptions(color, device, dtype, batch_size, workers, overwrite)
+    options = FuseOptions(color, protocol, device, dtype, batch_size, workers, overwrite)
     with RichProgress() as progress:
         dataset = _open(ir, vi, data, limit, cache, progress)
         for spec in ready:
             target = out if len(specs) == 1 else out / spec.name
             chosen = configs.get(spec.method)
             summary = _fuse_with(spec, chosen, dataset, target, options, progress)
-            _report(spec, chosen, target, summary)
+            _report(spec, chosen, target, protocol, summary)
 
 
 fuse.__doc__ = f"{fuse.__doc__}\n\n{_EXAMPLES}"
@@ -183,15 +204,17 @@ def _fuse_with(
 
     device = resolve_device(options.device)
     method = build_method(spec, config=config, device=device, dtype=options.dtype.value)
-    runner = FusionRunner(method, options.color.value, device, options.batch_size, options.workers)
+    runner = FusionRunner(
+        method, options.color.value, device, options.batch_size, options.workers, options.protocol.value
+    )
     runner.check_output(dataset.records, out)
-    identity = method_identity(spec, config=config, dtype=options.dtype.value)
+    identity = method_identity(spec, config=config, dtype=options.dtype.value, protocol=options.protocol.value)
     sources = {} if spec.folder is not None else {record.stem: record.content for record in dataset}
     claim_folder(out, identity, options.color.value, sources, overwrite=options.overwrite)
     return runner.run(dataset.records, out, progress)
 
 
-def _report(spec: MethodSpec, config: str | None, out: Path, summary: FusionSummary) -> None:
+def _report(spec: MethodSpec, config: str | None, out: Path, protocol: ProtocolOption, summary: FusionSummary) -> None:
     from fusion_det.fusion import found_weights, get_card
 
     speed = f", {summary.seconds_per_pair:.3f} s per pair in the method" if summary.fuse_seconds else ""
@@ -204,3 +227,5 @@ def _report(spec: MethodSpec, config: str | None, out: Path, summary: FusionSumm
     found = found_weights(spec, config=config)
     if found is not None:
         console().print(f"  weights: {found.text(get_card(spec))}", markup=False, soft_wrap=True)
+    if protocol is ProtocolOption.official:
+        console().print(f"  published procedure: {get_card(spec).official}", markup=False, soft_wrap=True)

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from fusion_det.fusion.method import MethodCard
     from fusion_det.fusion.weights import FoundWeights
 
+_FUSES = {"luma": "luma", "rgb": "RGB"}
+
 _EXAMPLES = """Examples:
 
   fusion-det methods
+
+  fusion-det methods u2fusion
 
   fusion-det methods --json | jq -r '.methods[] | select(.ready) | .name'
 
@@ -26,6 +30,10 @@ _EXAMPLES = """Examples:
 
 
 def methods(
+    name: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Tell everything about these methods (names, globs, all)."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything on the cards as JSON.")] = False,
     method_module: Annotated[
         list[str] | None,
@@ -33,11 +41,18 @@ def methods(
     ] = None,
 ) -> None:
     """List the fusion methods: what they are, and whether their weights are there."""
-    from fusion_det.fusion import found_weights, list_cards, load_method_modules, weights_status
+    from fusion_det.fusion import (
+        expand_methods,
+        found_weights,
+        get_card,
+        list_cards,
+        load_method_modules,
+        weights_status,
+    )
     from fusion_det.fusion.registry import default_registry
 
     load_method_modules(method_module or [])
-    cards = list_cards()
+    cards = [get_card(spec) for spec in expand_methods(name)] if name else list_cards()
     status = {card.name: weights_status(card.name) for card in cards}
     found = {card.name: found_weights(card.name) for card in cards}
     broken = default_registry().unavailable
@@ -45,6 +60,10 @@ def methods(
         typer.echo(json.dumps(_document(cards, status, found, broken), indent=2, ensure_ascii=False))
         return
     screen = console()
+    if name:
+        for card in cards:
+            screen.print(_details(card, status[card.name][1], found[card.name]))
+        return
     screen.print(_table(cards, status, found))
     for source, reason in broken.items():
         screen.print(f"unavailable: {source}: {reason}", style="yellow", markup=False)
@@ -95,11 +114,56 @@ def _table(
             Text(card.label),
             Text(_paper(card)),
             Text(card.family),
-            Text({"luma": "luma", "rgb": "RGB"}[card.fuses]),
+            Text(_FUSES[card.fuses]),
             Text(text, style="" if ready else "red"),
             Text(_trained_on(card, found[card.name])),
         )
     return table
+
+
+def _details(card: MethodCard, status: str, found: FoundWeights | None) -> Table:
+    """All that a card says, a line each."""
+    from rich.table import Table
+    from rich.text import Text
+
+    weights = card.weights
+    source = ", ".join(part for part in (card.authors, card.venue, str(card.year or "")) if part)
+    told = {
+        "title": card.title,
+        "paper": source + (f", arXiv:{card.arxiv}" if card.arxiv else ""),
+        "kind": f"{card.family}, fuses {_FUSES[card.fuses]}",
+        "sizes": _sizes(card),
+        "configurations": ", ".join(card.configs),
+        "weights": status,
+        "trained on": "" if weights is None else _trained_on(card, found),
+        "official weights": ""
+        if weights is None
+        else f"{weights.file} from {weights.origin}; licence: {weights.licence}",
+        "Table VI": "" if card.table_vi is None else f"mAP@50 {card.table_vi} %",
+        "common protocol": card.notes,
+        "official protocol": card.official or "none of its own: --protocol official is not for it",
+    }
+    table = Table(
+        title=f"{card.name} ({card.label})", title_justify="left", title_style="bold", box=None, show_header=False
+    )
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for field, text in told.items():
+        if text:
+            table.add_row(field, Text(text))
+    return table
+
+
+def _sizes(card: MethodCard) -> str:
+    """ "any; padded (reflect) to multiples of 12 plus 1, at least 13 × 13"."""
+    rules = []
+    if card.size_multiple > 1:
+        rules.append(
+            f"to multiples of {card.size_multiple}" + (f" plus {card.size_remainder}" if card.size_remainder else "")
+        )
+    if card.min_size > 1:
+        rules.append(f"to at least {card.min_size} × {card.min_size}")
+    return f"any; padded ({card.padding}) {' and '.join(rules)}" if rules else "any"
 
 
 def _trained_on(card: MethodCard, found: FoundWeights | None) -> str:

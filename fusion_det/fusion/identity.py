@@ -15,12 +15,13 @@ from fusion_det.errors import MethodError
 from fusion_det.files import digest_json, remembered_digest
 from fusion_det.fusion.build import chosen_config, chosen_weights, found_weights
 from fusion_det.fusion.method import used_precision
+from fusion_det.fusion.protocol import Protocol
 from fusion_det.fusion.registry import Registration, default_registry
 from fusion_det.fusion.spec import MethodSpec
 from fusion_det.fusion.weights import WeightsChoice
 from fusion_det.source_digest import meaning_digest
 
-SHARED_SOURCES = (
+SHARED_SOURCES: tuple[str, ...] = (
     "fusion_det.fusion.frame",
     "fusion_det.fusion.filters",
     "fusion_det.data.color",
@@ -28,11 +29,18 @@ SHARED_SOURCES = (
 )
 """Modules that decide the pixels of every method's images: reading, colour, padding, rounding."""
 
+OFFICIAL_SOURCES: tuple[str, ...] = ("fusion_det.fusion.protocol", "fusion_det.data.images")
+"""The same of images by published procedures."""
+
 _PACKAGE = "fusion_det"
 
 
 def method_identity(
-    spec: str | MethodSpec, weights: WeightsChoice = "auto", config: str | None = None, dtype: str = "float32"
+    spec: str | MethodSpec,
+    weights: WeightsChoice = "auto",
+    config: str | None = None,
+    dtype: str = "float32",
+    protocol: Protocol = "common",
 ) -> dict[str, Any]:
     """Identity of a method as it would fuse now.
 
@@ -40,9 +48,9 @@ def method_identity(
         ``name``: of the method, whatever its row is called; ``code``: sha256 over the method's module or package (an
         outsider's: its whole top-level package), its declared ``sources`` and ``SHARED_SOURCES``, comments, docstrings and
         layout left out; ``weights``: sha256 of the file, None without any; ``config``: its full name or None; ``dtype``: what
-        its network computes in (float32 without one). For ``NAME=FOLDER`` also ``images``: digest of the images' names,
-        sizes and modification times. (Not of their bytes: hashing 4200 images takes many seconds, and this is asked on
-        every run.)
+        its network computes in (float32 without one); ``protocol``, where it is the official one. For ``NAME=FOLDER`` also
+        ``images``: digest of the images' names, sizes and modification times. (Not of their bytes: hashing 4200 images
+        takes many seconds, and this is asked on every run.)
 
     Raises:
         MethodError: unknown method or config, or a weights file that is named but not there.
@@ -64,13 +72,15 @@ def method_identity(
     if isinstance(choice, Path) and entry.card.weights is not None and not choice.is_file():
         raise MethodError(f"the weights of {spec.method} are not there: {choice} is no file")
     found = found_weights(spec, weights, config)
-    return {
+    around = SHARED_SOURCES if protocol == "common" else OFFICIAL_SOURCES
+    identity = {
         "name": spec.method,
-        "code": _code_digest((_own_source(entry), *entry.sources, *SHARED_SOURCES)),
+        "code": _code_digest((_own_source(entry), *entry.sources, *around)),
         "weights": None if found is None else remembered_digest(found.file),
         "config": chosen_config(entry.card, choice, config),
         "dtype": used_precision(entry.card, dtype),
     }
+    return identity if protocol == "common" else {**identity, "protocol": protocol}
 
 
 def folder_signature(folder: Path) -> str:

@@ -84,6 +84,9 @@ def _difference(found: dict[str, Any], claim: dict[str, Any]) -> str:
         return f"fused by {before.get('name', 'another method')}, not {now['name']}"
     if found.get("color") != claim["color"]:
         return f"fused with --color {found.get('color')}, not {claim['color']}"
+    protocols = [str(identity.get("protocol", "common")) for identity in (before, now)]
+    if protocols[0] != protocols[1]:
+        return f"fused by {now['name']} with --protocol {protocols[0]}, not {protocols[1]}"
     changed = [key for key in ("weights", "config", "dtype", "images") if before.get(key) != now.get(key)]
     return (
         f"fused by {now['name']} with other {' and '.join(changed)}" if changed else f"fused by an older {now['name']}"

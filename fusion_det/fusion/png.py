@@ -30,11 +30,11 @@ def write_png(image: np.ndarray, file: Path) -> int:
         return temporary.stat().st_size
 
 
-def is_whole_png(file: Path, width: int, height: int, *, gray: bool, newer_than: int = 0) -> bool:
+def is_whole_png(file: Path, width: int, height: int, *, gray: bool | None, newer_than: int = 0) -> bool:
     """Whether ``file`` is an 8-bit PNG of this size and kind with a beginning and an end, written since ``newer_than``.
 
     Looks at 41 bytes: files are renamed into place when they are whole, so this only has to recognise what a power cut
-    or another program left. ``newer_than`` is a modification time in nanoseconds.
+    or another program left. ``newer_than`` is a modification time in nanoseconds; ``gray=None`` takes grey and colour.
     """
     try:
         with file.open("rb") as handle:
@@ -45,8 +45,9 @@ def is_whole_png(file: Path, width: int, height: int, *, gray: bool, newer_than:
             tail = handle.read()
     except (FileNotFoundError, IsADirectoryError):
         return False
-    expected = struct.pack(">IIBB", width, height, 8, _GRAY if gray else _RGB)
-    return head.startswith(_SIGNATURE) and head[12:16] == b"IHDR" and head[16:26] == expected and tail == _END
+    kinds = (_GRAY, _RGB) if gray is None else (_GRAY if gray else _RGB,)
+    expected = {struct.pack(">IIBB", width, height, 8, kind) for kind in kinds}
+    return head.startswith(_SIGNATURE) and head[12:16] == b"IHDR" and head[16:26] in expected and tail == _END
 
 
 def sweep(folder: Path, older_than_seconds: float = 60.0) -> None:

@@ -1,7 +1,7 @@
 """From pairs on disk to fused images on disk, with the device kept busy between them.
 
 Threads read ahead, the calling thread fuses, other threads encode and write; all queues are short, so memory does not grow
-with the data set. What happens to the pixels is in :mod:`fusion_det.fusion.frame`.
+with the data set. What happens to the pixels is in :mod:`fusion_det.fusion.frame` and :mod:`fusion_det.fusion.protocol`.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from fusion_det.data.images import load_pair
 from fusion_det.data.pair import Pair, PairRecord
@@ -23,6 +24,13 @@ from fusion_det.errors import ConfigError, MethodError, StageError
 from fusion_det.fusion.external import ExternalImages
 from fusion_det.fusion.method import FusionMethod
 from fusion_det.fusion.png import is_whole_png, sweep, write_png
+from fusion_det.fusion.protocol import (
+    Protocol,
+    StoredPair,
+    check_protocol,
+    finished,
+    load_stored_pair,
+)
 from fusion_det.machine import freed_memory_kept, is_out_of_memory
 from fusion_det.progress import NoProgress, Progress
 
@@ -32,6 +40,8 @@ if TYPE_CHECKING:
     from fusion_det.fusion.frame import Color
 
 COLORS = ("ycbcr", "gray")
+
+Loaded = TypeVar("Loaded", Pair, StoredPair)
 
 
 @dataclass(frozen=True)
@@ -61,11 +71,14 @@ class FusionRunner:
         method: from :func:`fusion_det.fusion.build_method`; already on ``device``.
         color: "ycbcr" writes RGB images, "gray" writes grey ones; see :func:`fusion_det.fusion.frame.fuse_frames`.
         device: where the pairs are put for the method: "cpu", "cuda", "mps".
-        batch_size: pairs of one size fused at once.
+        batch_size: pairs of one size fused at once (by the common protocol).
         workers: threads that read, and as many that write.
+        protocol: "official" has every pair fused by the procedure that the method's authors published. Its images are
+            written as they come, grey or in colour; with ``color="gray"`` a colour image gives its luma.
 
     Raises:
-        MethodError: the method's network has no trained weights. ConfigError: an option out of range.
+        MethodError: the method's network has no trained weights, or no published procedure that is asked for.
+        ConfigError: an option out of range.
     """
 
     def __init__(
@@ -75,7 +88,10 @@ class FusionRunner:
         device: str = "cpu",
         batch_size: int = 1,
         workers: int = 2,
+        protocol: Protocol = "common",
     ) -> None:
+        reduced = method.dtype if isinstance(method, FusionMethod) else None
+        check_protocol(protocol, method.card, "float32" if reduced is None else str(reduced).removeprefix("torch."))
         if color not in COLORS:
             raise ConfigError(f"--color {color}: use {' or '.join(COLORS)}")
         if batch_size < 1 or workers < 1:
@@ -86,7 +102,7 @@ class FusionRunner:
                 f"with weights='auto' or a file (--weights {method.card.name}=FILE)"
             )
         self.method, self.color, self.device = method, color, device
-        self.batch_size, self.workers = batch_size, workers
+        self.batch_size, self.workers, self.protocol = batch_size, workers, protocol
 
     def run(self, records: Sequence[PairRecord], out: Path, progress: Progress | None = None) -> FusionSummary:
         """Write the fused image of every record that has none yet.
@@ -138,51 +154,81 @@ class FusionRunner:
             sources = [record.ir, record.vi]
         # A source that is gone cannot be newer; whoever reads it will say that it is gone.
         newest = max((source.stat().st_mtime_ns for source in sources if source.exists()), default=0)
-        return is_whole_png(
-            out / f"{record.stem}.png",
-            record.width,
-            record.height,
-            gray=self.color == "gray",
-            newer_than=newest,
-        )
+        gray = None if self.protocol == "official" and self.color != "gray" else self.color == "gray"
+        return is_whole_png(out / f"{record.stem}.png", record.width, record.height, gray=gray, newer_than=newest)
 
     def _fuse(self, todo: list[PairRecord], out: Path, queue: _WriteQueue, progress: Progress, total: int) -> float:
         progress.start(f"fusing {self.method.card.name}", total, done=total - len(todo))
-        seconds = 0.0
-        batches = group_by_size(todo, self.batch_size)
-        with freed_memory_kept(), queue, _PairReader(batches, self.workers) as reader:
-            for batch, pairs in reader:
-                began = time.perf_counter()
-                images = self._fuse_batch(pairs)
-                seconds += time.perf_counter() - began
-                for record, image in zip(batch, images, strict=True):
-                    queue.submit(functools.partial(write_png, image, out / f"{record.stem}.png"))
+        with freed_memory_kept(), queue:
+            if self.protocol == "official":
+                singly = _PairReader(group_by_size(todo, 1), self.workers, load_stored_pair)
+                seconds = self._in_turn(singly, self._fuse_officially, out, queue)
+            else:
+                in_batches = _PairReader(group_by_size(todo, self.batch_size), self.workers, load_pair)
+                seconds = self._in_turn(in_batches, self._fuse_commonly, out, queue)
         progress.finish()
         return seconds
 
-    def _fuse_batch(self, pairs: Sequence[Pair]) -> np.ndarray:
-        """uint8 (B,H,W,3) or (B,H,W) on the CPU."""
+    def _in_turn(
+        self,
+        reader: _PairReader[Loaded],
+        fuse: Callable[[Sequence[PairRecord], Sequence[Loaded]], Sequence[np.ndarray]],
+        out: Path,
+        queue: _WriteQueue,
+    ) -> float:
+        """Fuse batch after batch; returns the seconds in ``fuse``."""
+        seconds = 0.0
+        with reader:
+            for batch, pairs in reader:
+                began = time.perf_counter()
+                with self._explaining(batch):
+                    images = fuse(batch, pairs)
+                seconds += time.perf_counter() - began
+                for record, image in zip(batch, images, strict=True):
+                    queue.submit(functools.partial(write_png, image, out / f"{record.stem}.png"))
+        return seconds
+
+    def _fuse_commonly(self, batch: Sequence[PairRecord], pairs: Sequence[Pair]) -> Sequence[np.ndarray]:
+        """uint8 (H,W,3) or (H,W) each."""
         import torch
 
         from fusion_det.fusion.frame import fuse_frames
 
+        with torch.no_grad():
+            ir = torch.stack([pair.ir for pair in pairs]).to(self.device)
+            vi = torch.stack([pair.vi for pair in pairs]).to(self.device)
+            fused = fuse_frames(self._fusing, ir, vi, self.color, [pair.stem for pair in pairs])
+        return list(fused.cpu().numpy())
+
+    def _fuse_officially(self, batch: Sequence[PairRecord], pairs: Sequence[StoredPair]) -> Sequence[np.ndarray]:
+        """uint8 (H,W,3) or (H,W) each."""
+        gray = self.color == "gray"
+        return [
+            finished(self._fusing.fuse_officially(*pair), record, self._fusing.card, gray=gray)
+            for record, pair in zip(batch, pairs, strict=True)
+        ]
+
+    @property
+    def _fusing(self) -> FusionMethod:
         if isinstance(self.method, ExternalImages):  # for the type checker; run() sends these elsewhere
             raise TypeError("external images are copied, not fused")
-        stems = [pair.stem for pair in pairs]
+        return self.method
+
+    @contextmanager
+    def _explaining(self, batch: Sequence[PairRecord]) -> Iterator[None]:
+        """Errors say which pairs were being fused, and too little memory what helps."""
+        name = self.method.card.name
         try:
-            with torch.no_grad():
-                ir = torch.stack([pair.ir for pair in pairs]).to(self.device)
-                vi = torch.stack([pair.vi for pair in pairs]).to(self.device)
-                return fuse_frames(self.method, ir, vi, self.color, stems).cpu().numpy()
+            yield
         except Exception as error:
             if is_out_of_memory(error):
-                cures = ["a smaller --batch-size"] if len(pairs) > 1 else []
+                cures = ["a smaller --batch-size"] if len(batch) > 1 else []
                 cures += ["a machine with more memory" if self.device == "cpu" else "--device cpu"]
                 raise MethodError(
-                    f"fusion method {self.method.card.name} ran out of {self.device} memory on {len(pairs)} pair(s) of "
-                    f"{pairs[0].vi.shape[-1]}×{pairs[0].vi.shape[-2]}; use {' or '.join(cures)}"
+                    f"fusion method {name} ran out of {self.device} memory on {len(batch)} pair(s) of "
+                    f"{batch[0].width}×{batch[0].height}; use {' or '.join(cures)}"
                 ) from error
-            error.add_note(f"while fusing {', '.join(stems)} with {self.method.card.name}")
+            error.add_note(f"while fusing {', '.join(record.stem for record in batch)} with {name}")
             raise
 
     def _copy(self, todo: list[PairRecord], out: Path, queue: _WriteQueue, progress: Progress, total: int) -> float:
@@ -216,23 +262,24 @@ def group_by_size(records: Iterable[PairRecord], batch_size: int) -> list[list[P
     return batches
 
 
-class _PairReader:
+class _PairReader(Generic[Loaded]):
     """Iterates over (batch, its pairs), reading a few batches ahead in threads."""
 
-    def __init__(self, batches: Sequence[list[PairRecord]], workers: int) -> None:
+    def __init__(self, batches: Sequence[list[PairRecord]], workers: int, load: Callable[[PairRecord], Loaded]) -> None:
         self._batches = iter(batches)
+        self._load: Callable[[PairRecord], Loaded] = load
         longest = max(map(len, batches), default=1)
         self._ahead = 1 + -(-workers // longest)
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="read")
-        self._reading: deque[tuple[list[PairRecord], list[Future[Pair]]]] = deque()
+        self._reading: deque[tuple[list[PairRecord], list[Future[Loaded]]]] = deque()
 
-    def __enter__(self) -> _PairReader:
+    def __enter__(self) -> _PairReader[Loaded]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def __iter__(self) -> Iterator[tuple[list[PairRecord], list[Pair]]]:
+    def __iter__(self) -> Iterator[tuple[list[PairRecord], list[Loaded]]]:
         self._fill()
         while self._reading:
             batch, futures = self._reading.popleft()
@@ -245,7 +292,7 @@ class _PairReader:
             batch = next(self._batches, None)
             if batch is None:
                 return
-            self._reading.append((batch, [self._pool.submit(load_pair, record) for record in batch]))
+            self._reading.append((batch, [self._pool.submit(self._load, record) for record in batch]))
 
 
 class _WriteQueue:

@@ -304,6 +304,7 @@ def method_info(
     source = found.source if found is not None else ""
     qualifier = spec.qualifier(source)
     seen = exposure(card, found, dataset, judged)
+    protocol = facts.get("protocol", "common")
     return MethodInfo(
         name=spec.name,
         method=spec.method,
@@ -323,7 +324,8 @@ def method_info(
         images_trained_on=seen.seen,
         table_vi=None if qualifier else card.table_vi,
         order=card.order,
-        notes=card.notes,
+        notes=card.notes if protocol == "common" else f"Fused by the published procedure: {card.official}",
+        protocol=protocol,
         seconds_per_pair=facts.get("seconds_per_pair"),
         images=images,
     )

@@ -49,6 +49,8 @@ class MethodInfo(_Frozen):
     """The paper's figure; only for rows with the paper's weights (or a method that needs none)."""
     order: int = 1000
     notes: str = ""
+    protocol: Literal["common", "official"] = "common"
+    """Official: its images come from the procedure that its authors published; see :mod:`fusion_det.fusion.protocol`."""
     seconds_per_pair: float | None = None
     images: Path | None = None
     """Folder of fused images, ``STEM.png``; None if fusing failed."""

@@ -17,7 +17,8 @@ from fusion_det.detection.jobs import STATE_FILE, DetectJob, TrainJob
 from fusion_det.detection.launch import run_job
 from fusion_det.errors import StageError
 from fusion_det.files import digest_file, digest_json, write_json
-from fusion_det.fusion import FusionRunner, MethodSpec, build_method, method_identity
+from fusion_det.fusion import FusionRunner, MethodSpec, build_method, get_card, method_identity
+from fusion_det.fusion.protocol import own_protocol
 from fusion_det.fusion.weights import WeightsChoice
 from fusion_det.pipeline.fusion_training import WEIGHTS
 from fusion_det.pipeline.stage import Estimate, Stage, StageContext
@@ -57,6 +58,7 @@ def fuse_stage(
     Args:
         training: the ``train-fusion`` stage that makes the weights; without one they are what ``spec`` says.
     """
+    protocol = own_protocol(get_card(spec), config.protocol)
 
     def run(context: StageContext) -> dict[str, Any]:
         import torch
@@ -64,15 +66,16 @@ def fuse_stage(
         torch.set_num_threads(context.slot.threads)
         weights: WeightsChoice = "auto" if training is None else context.inputs["weights"] / WEIGHTS
         method = build_method(spec, weights=weights, device=context.slot.device)
-        runner = FusionRunner(method, config.color, context.slot.device, config.batch_size, config.workers)
+        device, batch_size = context.slot.device, config.batch_size
+        runner = FusionRunner(method, config.color, device, batch_size, config.workers, protocol)
         images = context.work / "images"
         summary = runner.run(records, images, Cancellable(context.progress, context.cancelled))
-        return {"pairs": len(records), "seconds_per_pair": summary.seconds_per_pair}
+        return {"pairs": len(records), "seconds_per_pair": summary.seconds_per_pair, "protocol": protocol}
 
     identity = {
-        "method": method_identity(spec)
+        "method": method_identity(spec, protocol=protocol)
         if training is None
-        else method_identity(spec, None, training.identity["method"]["config"]),
+        else method_identity(spec, None, training.identity["method"]["config"], protocol=protocol),
         "color": config.color,
         "pairs": digest_json([[r.stem, r.content] for r in records]),
         "versions": library_versions("torch", "numpy", "pillow"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
-from fusion_det.pipeline.results import ExperimentResults, MethodRun
+from fusion_det.pipeline.results import ExperimentResults, MethodInfo, MethodRun
 from fusion_det.report.formatting import join_words
 from fusion_det.report.summary import Summary
 
@@ -32,7 +33,20 @@ def cautions(results: ExperimentResults, summary: Summary) -> list[str]:
             f"Caution: the detectors were not all trained alike: they differ in {join_words(differing)}. "
             "A difference between such rows is not the method's alone."
         )
+    if text := published_procedures(results.methods):
+        out.append(text)
     return out
+
+
+def published_procedures(methods: Sequence[MethodInfo]) -> str:
+    """Which rows were not fused by the common protocol, and what that means for them; "" if there are none."""
+    official = [method.label for method in methods if method.protocol == "official"]
+    if not official:
+        return ""
+    return (
+        "Caution: fused as their authors published it (own colour, sizes and stretching), not by the common protocol: "
+        f"{', '.join(official)}. Their difference to other rows is not the methods' alone."
+    )
 
 
 def device_kind(run: MethodRun) -> str:

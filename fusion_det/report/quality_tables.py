@@ -10,6 +10,7 @@ import numpy as np
 
 from fusion_det.pipeline.quality_results import PublishedFigures
 from fusion_det.quality.table import Metric, find_metric
+from fusion_det.report.cautions import published_procedures
 from fusion_det.report.formatting import MISSING, join_words, marks_of_printed, number
 from fusion_det.report.provenance import weights_notes
 from fusion_det.report.quality_summary import MethodQuality, QualitySummary, decimals, printed
@@ -95,6 +96,8 @@ def quality_notes(summary: QualitySummary) -> list[str]:
             f"Not every image could be measured by {join_words(short)}: too small for the metric, or without a finite value."
         )
     notes += weights_notes([m.method.info for m in summary.methods if m.values], total)
+    if text := published_procedures([m.method.info for m in summary.methods if m.values]):
+        notes.append(text)
     notes += [f"{name}: n/a. {why}" for name, why in summary.unavailable.items()]
     notes += [f"{m.method.info.label}: no figures; {m.reason}" for m in summary.methods if m.reason]
     return notes

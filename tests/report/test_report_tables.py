@@ -258,6 +258,16 @@ def test_rows_trained_in_another_way_are_a_caution(results: ExperimentResults):
     assert "kind of device (cuda: GFF; the others cpu)" in warned(device="cuda:0")[0]
 
 
+def test_rows_by_published_procedures_are_a_caution(results: ExperimentResults):
+    def warned(protocol: str) -> list[str]:
+        methods = tuple(m.model_copy(update={"protocol": protocol}) if m.name == "gff" else m for m in results.methods)
+        mixed = results.model_copy(update={"methods": methods})
+        return [note for note in table_vi(mixed, summarise(mixed)).notes if "as their authors published it" in note]
+
+    assert warned("common") == []
+    assert "not by the common protocol: GFF. Their difference" in warned("official")[0]
+
+
 def test_contamination_and_failure_are_said_in_the_main_table(report: Path):
     text = (report / "table_vi.md").read_text(encoding="utf-8")
     assert "GFF†" in text
