@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +13,7 @@ import typer
 from fusion_det.cli.console import RichProgress, console
 from fusion_det.cli.fuse import DtypeOption
 from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
+from fusion_det.cli.pairs import open_pairs
 from fusion_det.errors import ConfigError, DatasetError, MethodError
 
 if TYPE_CHECKING:
@@ -189,22 +189,9 @@ def _open(
     progress: RichProgress,
 ) -> tuple[PairDataset, list[PairRecord]]:
     """The dataset, and those of its pairs that were asked for."""
-    from fusion_det.data import open_dataset, open_folders
-
     if stems and limit is not None:
         raise ConfigError("--stem says which pairs to explain; leave out --limit")
-    if data is not None and ir is None and vi is None:
-        dataset = open_dataset(data, limit=limit, cache_dir=cache, progress=progress)
-    elif data is not None or ir is None or vi is None:
-        raise ConfigError("say which pairs to explain: --ir and --vi (two images or two folders), or --data DATASET")
-    elif ir.is_file() and vi.is_file():
-        dataset = _open_files(ir, vi, progress)
-    elif missing := [f"{name} {path}" for name, path in (("--ir", ir), ("--vi", vi)) if not path.exists()]:
-        raise ConfigError(f"{' and '.join(missing)}: there is no such file or folder")
-    elif ir.is_file() or vi.is_file():
-        raise ConfigError(f"--ir {ir} and --vi {vi}: give two images or two folders, not one of each")
-    else:
-        dataset = open_folders(ir, vi, limit=limit, cache_dir=cache, progress=progress)
+    dataset = open_pairs(ir, vi, data, limit, cache, progress)
     if not dataset.records:
         raise DatasetError(f"{dataset.root} holds no pairs.", cure="Name folders with images of the same stems.")
     known = dataset.by_stem()
@@ -218,17 +205,6 @@ def _open(
             )
             raise ConfigError(f"--stem {name}: {dataset.name} has no such pair; {hint}")
     return dataset, dataset.select(list(dict.fromkeys(stems))) if stems else list(dataset.records)
-
-
-def _open_files(ir: Path, vi: Path, progress: RichProgress) -> PairDataset:
-    """A dataset of one pair, named after its visible image."""
-    from fusion_det.data.images import image_stem
-    from fusion_det.data.readers import Listing
-    from fusion_det.data.validate import build_dataset
-
-    root = Path(os.path.commonpath([ir.resolve().parent, vi.resolve().parent]))
-    listing = Listing(image_stem(vi.name), root, [(image_stem(vi.name), ir, vi)], [])
-    return build_dataset(listing, limit=None, cache_dir=None, progress=progress)
 
 
 def _write(

@@ -12,13 +12,19 @@ import typer
 
 from fusion_det.cli.console import RichProgress, console
 from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
-from fusion_det.errors import ConfigError, MethodError
+from fusion_det.cli.pairs import open_pairs
+from fusion_det.errors import MethodError
 
 if TYPE_CHECKING:
     from fusion_det.data.pair import PairDataset
     from fusion_det.fusion import FusionSummary, MethodSpec
 
+USUAL_METHOD = "s4fusion"
+"""Its weights come with this package."""
+
 _EXAMPLES = """Examples:
+
+  fusion-det fuse --ir night_ir.png --vi night_vi.png                     (writes fused/night_vi.png)
 
   fusion-det fuse --method gff --ir pairs/ir --vi pairs/vi --out fused
 
@@ -67,19 +73,21 @@ class FuseOptions:
 
 
 def fuse(
+    ir: Annotated[Path | None, typer.Option(help="Infrared image, or folder of them.")] = None,
+    vi: Annotated[Path | None, typer.Option(help="Visible image, or folder with the same stems as --ir.")] = None,
+    data: Annotated[str | None, typer.Option(help="Instead of --ir and --vi: a dataset's name or folder.")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Folder for STEM.png; with several methods one folder each below it.")
+    ] = Path("fused"),
     method: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--method",
             "-m",
-            help="Methods: names, globs ('g*'), 'all', NAME@official, NAME@shipped or NAME@FILE for certain weights, or "
-            "NAME=FOLDER; comma separated or repeated. See fusion-det methods.",
+            help=f"Methods: names, globs ('g*'), 'all', NAME@official, NAME@shipped or NAME@FILE for certain weights, or "
+            f"NAME=FOLDER; comma separated or repeated. See fusion-det methods.  [default: {USUAL_METHOD}]",
         ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for STEM.png; with several methods one folder each below it.")],
-    ir: Annotated[Path | None, typer.Option(help="Folder of infrared images.")] = None,
-    vi: Annotated[Path | None, typer.Option(help="Folder of visible images, with the same stems as --ir.")] = None,
-    data: Annotated[str | None, typer.Option(help="Instead of --ir and --vi: a dataset's name or folder.")] = None,
+    ] = None,
     color: Annotated[
         ColorOption,
         typer.Option(help="ycbcr: colour, the fused luma with the visible chroma. gray: fused luma alone."),
@@ -124,7 +132,7 @@ def fuse(
         typer.Option(metavar="MODULE", help="Python module or .py file with more methods (repeatable)."),
     ] = None,
 ) -> None:
-    """Fuse the pairs of a dataset, or of two folders, into images of exactly their size.
+    """Fuse one pair, or the pairs of a dataset or of two folders, into images of exactly their size.
 
     Images that are there already are kept, so a run that was interrupted continues.
     """
@@ -141,7 +149,7 @@ def fuse(
     from fusion_det.fusion.protocol import missing_procedure
 
     load_method_modules(method_module or [])
-    specs = expand_methods(method)
+    specs = expand_methods(method or [USUAL_METHOD])
     names, cards = [spec.method for spec in specs], [get_card(spec) for spec in specs]
     files = parse_weights(weights or [], names, _only(card.name for card in cards if card.weights))
     configs = parse_configs(config or [], names, _only(card.name for card in cards if card.configs))
@@ -162,7 +170,7 @@ def fuse(
         console(stderr=True).print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
     options = FuseOptions(color, protocol, device, dtype, batch_size, workers, overwrite)
     with RichProgress() as progress:
-        dataset = _open(ir, vi, data, limit, cache, progress)
+        dataset = open_pairs(ir, vi, data, limit, cache, progress)
         for spec in ready:
             target = out if len(specs) == 1 else out / spec.name
             chosen = configs.get(spec.method)
@@ -177,18 +185,6 @@ def _only(names: Iterable[str]) -> str | None:
     """The name if there is exactly one, perhaps several times."""
     found = list(dict.fromkeys(names))
     return found[0] if len(found) == 1 else None
-
-
-def _open(
-    ir: Path | None, vi: Path | None, data: str | None, limit: int | None, cache: Path, progress: RichProgress
-) -> PairDataset:
-    from fusion_det.data import open_dataset, open_folders
-
-    if data is not None and ir is None and vi is None:
-        return open_dataset(data, limit=limit, cache_dir=cache, progress=progress)
-    if data is None and ir is not None and vi is not None:
-        return open_folders(ir, vi, limit=limit, cache_dir=cache, progress=progress)
-    raise ConfigError("say which pairs to fuse: either --ir DIR and --vi DIR, or --data DATASET")
 
 
 def _fuse_with(

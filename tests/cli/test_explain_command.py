@@ -178,7 +178,7 @@ def test_dataset(call: Call, pairs: Path, tmp_path: Path) -> None:
         (("--stem", "0001"), ConfigError, "--stem 0001: folders has no such pair; did you mean 00001"),
         (("--stem", "zzz"), ConfigError, "its 3 pairs begin with 00001"),
         (("--stem", "00001", "--limit", 2), ConfigError, "leave out --limit"),
-        (("--data", "m3fd"), ConfigError, "say which pairs to explain"),
+        (("--data", "m3fd"), ConfigError, "say which pairs"),
         (("--config", "cnn"), MethodError, "configuration"),
         (("--config", "rnn"), MethodError, "s4fusion has no configuration 'rnn'"),
         (("--device", "cuda:99"), ConfigError, "--device cuda:99"),

@@ -66,6 +66,17 @@ def test_methods_of_a_module(fresh_registry: Registry) -> None:
     assert "darkest" in call("methods", "--method-module", module).output
 
 
+def test_one_pair_of_two_images(fresh_registry: Registry, records: list[PairRecord], tmp_path: Path) -> None:
+    record = records[0]
+    ir = tmp_path / "thermal.png"
+    ir.write_bytes(record.ir.read_bytes())
+    call("fuse", "-m", "mean", "--ir", ir, "--vi", record.vi)
+    with Image.open(tmp_path / "fused" / f"{record.vi.stem}.png") as fused:
+        assert fused.size == (record.width, record.height) and fused.mode == "RGB"
+    with pytest.raises(ConfigError, match="two images or two folders, not one of each"):
+        call("fuse", "-m", "mean", "--ir", ir, "--vi", record.vi.parent)
+
+
 def test_importing_the_commands_is_light() -> None:
     program = (
         "import sys, fusion_det.cli.methods, fusion_det.cli.fuse; print('torch' in sys.modules, 'numpy' in sys.modules)"
@@ -139,7 +150,11 @@ def test_source_folder_as_output(sources: tuple[str, ...], records: list[PairRec
     ("arguments", "error", "message"),
     [
         (("-m", "men"), MethodError, "did you mean mean"),
-        (("-m", "mean", "--data", "x"), ConfigError, "either --ir DIR and --vi DIR, or --data"),
+        (
+            ("-m", "mean", "--data", "x"),
+            ConfigError,
+            "say which pairs: --ir and --vi .two images or two folders., or --data",
+        ),
         (("-m", "mean", "--device", "abacus"), ConfigError, "--device abacus: this machine has"),
         (("-m", "mean", "--weights", "mean=/no/file"), MethodError, "there is no file /no/file"),
         (("-m", "mean", "--method-module", "no_such_module"), MethodError, "no_such_module cannot be imported"),

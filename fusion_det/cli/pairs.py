@@ -1,0 +1,46 @@
+"""The pairs that ``--ir``, ``--vi`` and ``--data`` name, for every command that has these options."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusion_det.errors import ConfigError
+
+if TYPE_CHECKING:
+    from fusion_det.data import PairDataset
+    from fusion_det.progress import Progress
+
+
+def open_pairs(
+    ir: Path | None, vi: Path | None, data: str | None, limit: int | None, cache: Path, progress: Progress
+) -> PairDataset:
+    """A dataset by its name, the pairs in two folders, or one pair of two images, called after its visible one.
+
+    Raises:
+        ConfigError: options that do not go together, or name nothing. DatasetError: with every problem of the pairs.
+    """
+    from fusion_det.data import open_dataset, open_folders
+
+    if data is not None and ir is None and vi is None:
+        return open_dataset(data, limit=limit, cache_dir=cache, progress=progress)
+    if data is not None or ir is None or vi is None:
+        raise ConfigError("say which pairs: --ir and --vi (two images or two folders), or --data DATASET")
+    if missing := [f"{name} {path}" for name, path in (("--ir", ir), ("--vi", vi)) if not path.exists()]:
+        raise ConfigError(f"{' and '.join(missing)}: there is no such file or folder")
+    if ir.is_file() and vi.is_file():
+        return _open_files(ir, vi, progress)
+    if ir.is_file() or vi.is_file():
+        raise ConfigError(f"--ir {ir} and --vi {vi}: give two images or two folders, not one of each")
+    return open_folders(ir, vi, limit=limit, cache_dir=cache, progress=progress)
+
+
+def _open_files(ir: Path, vi: Path, progress: Progress) -> PairDataset:
+    from fusion_det.data.images import image_stem
+    from fusion_det.data.readers import Listing
+    from fusion_det.data.validate import build_dataset
+
+    root = Path(os.path.commonpath([ir.resolve().parent, vi.resolve().parent]))
+    listing = Listing(image_stem(vi.name), root, [(image_stem(vi.name), ir, vi)], [])
+    return build_dataset(listing, limit=None, cache_dir=None, progress=progress)
