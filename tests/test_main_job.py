@@ -27,7 +27,7 @@ TINY = [
         "--epochs",
         "1",
     ),
-    *("--set", "detector.imgsz=64", "--set", "report.disagreement_rows=1"),
+    *("--set", "detector.imgsz=64", "--set", "report.disagreement_rows=1", "--set", "fusion_training.when=never"),
     *("--set", 'report.overlay_ids=["00000", "00006", "00012", "00018"]'),
 ]
 BROKEN_METHOD = """
@@ -116,6 +116,27 @@ def test_a_method_without_weights_is_a_row_and_no_failure_unless_it_was_named(
     row = next(run for run in place.results()["runs"] if run["method"] == "s4fusion")
     assert row["status"] == "no weights"
     assert "model.pkl" in row["reason"]
+
+
+def test_a_network_that_learns_within_the_experiment_says_so_everywhere(
+    place: Place, first: subprocess.CompletedProcess[str]
+) -> None:
+    pytest.importorskip("lightning", reason="Lightning is not installed")
+    tiny = ("--set", "fusion_training.steps=2", "--set", "fusion_training.crop=32")
+    ended = place.run("-m", "fusion_det.run", *TINY, *tiny, "--methods", "vi,irfs@trained")
+    assert ended.returncode == 0, ended.stderr
+    results = place.results()
+    (method,) = (m for m in results["methods"] if m["name"] == "irfs-trained")
+    assert method["label"] == "IRFS (trained)"
+    assert method["weights"] == "trained 2 steps on demo scenes (configuration tiny) in this experiment"
+    assert (method["contaminated"], method["images_trained_on"]) == (False, 0)
+    (weights,) = (place.folder / "runs" / "store" / "train-fusion").glob("irfs-*/weights.json")
+    learnt = set(json.loads(weights.read_text())["data"][0]["train"])
+    test = {i["id"] for i in json.loads(Path(results["ground_truth"]["test"]).read_text())["images"]}
+    assert learnt and not learnt & test
+    report = place.folder / "reports" / "demo"
+    for name in ("table_vi.md", "table_vi.json", "table_vi.csv", "index.html"):
+        assert "trained 2 steps on demo scenes" in (report / name).read_text(), name
 
 
 def test_the_demo_says_so_everywhere(place: Place, first: subprocess.CompletedProcess[str]) -> None:

@@ -50,7 +50,7 @@ class FoundWeights:
         trained = ""
         if self.training is not None:
             variant = self.training.config not in (None, *card.configs[:1])
-            trained = f"trained {self.training.summary}" + f", configuration {self.training.config}" * variant
+            trained = f"trained {self.training.summary}" + f" (configuration {self.training.config})" * variant
         if self.source == "shipped":
             return f"shipped, not the authors': {trained or 'trained'} by this project"
         if self.source == "trained":
