@@ -119,6 +119,8 @@ class FusionTrainingConfig(_Section):
     seed: int = Field(default=0, ge=0)
     settings: dict[str, Any] = Field(default_factory=dict)
     """Any other of :class:`fusion_det.fusion.training.settings.TrainSettings`, by name."""
+    methods: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Method → settings of its training alone, over all others: ``{emma: {steps: 40, options: {sensing_width: 16}}}``."""
     workers: int = Field(default=1, ge=0)
     """Processes that read pairs; 0 reads between the steps."""
 
@@ -134,7 +136,12 @@ class FusionTrainingConfig(_Section):
         """
         named = ("steps", "epochs", "minutes", "crop", "batch", "classifier", "seed")
         given = {name: value for name in named if (value := getattr(self, name)) is not None}
-        return settings_from_json({**preset(self.preset, card).as_json(), **given, **self.settings})
+        tree = preset(self.preset, card).as_json()
+        for changes in (given, self.settings, {} if card is None else self.methods.get(card.name, {})):
+            for name, value in changes.items():
+                inner = isinstance(value, dict) and isinstance(tree.get(name), dict)
+                tree[name] = {**tree[name], **value} if inner else value
+        return settings_from_json(tree)
 
     @model_validator(mode="after")
     def _possible(self) -> FusionTrainingConfig:

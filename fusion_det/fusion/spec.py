@@ -94,10 +94,21 @@ def expand_methods(items: str | Iterable[str] = ("all",), *, registry: Registry 
 
 
 def with_files(specs: Iterable[MethodSpec], files: Mapping[str, Path]) -> list[MethodSpec]:
-    """The rows with the files of ``--weights`` (method → file), in the rows whose weights were not chosen otherwise."""
+    """The rows with the files of ``--weights`` (method → file), in the rows whose weights were not chosen otherwise.
+
+    Raises:
+        MethodError: all rows of a method that is named have weights of their own.
+    """
+    rows = list(specs)
+    for method, file in files.items():
+        weights = [spec.weights for spec in rows if spec.method == method]
+        if weights and "auto" not in weights:
+            raise MethodError(
+                f"--weights {method}={file}: every row of {method} says itself which weights it has; add {method}@{file}"
+            )
     return [
         replace(spec, weights=files[spec.method]) if spec.weights == "auto" and spec.method in files else spec
-        for spec in specs
+        for spec in rows
     ]
 
 

@@ -84,6 +84,8 @@ class Plan:
 
 def rows_of(experiment: Experiment) -> list[MethodSpec]:
     """The rows of an experiment's table, in its order. MethodError for unknown methods."""
+    for name in experiment.fusion_training.methods:
+        get_card(name)
     specs = with_files(expand_methods(experiment.methods), experiment.fusion.weights)
     return sorted(specs, key=lambda spec: (get_card(spec).order, spec.name))
 

@@ -173,6 +173,8 @@ def test_the_option_weights_names_the_file_of_the_plain_row(package: Path, tmp_p
     assert (plain.name, plain.weights, official.weights) == ("lab", own, "official")
     assert weight(plain) == 2.0
     assert plain.qualifier("own") == "own weights"
+    with pytest.raises(MethodError, match=r"every row of lab says itself .* add lab@.*own.safetensors"):
+        with_files([official], {"lab": own})
 
 
 def test_shipped_weights_stand_in_for_the_official_ones(package: Path, tmp_path: Path) -> None:

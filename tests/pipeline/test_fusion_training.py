@@ -20,12 +20,12 @@ from training_jobs import LEARNERS, write_pairs
 
 from fusion_det.config import Experiment, FusionTrainingConfig, load_experiment
 from fusion_det.data import Boxes, PairDataset, Split, open_dataset
-from fusion_det.errors import ConfigError
-from fusion_det.fusion import MethodSpec, load_method_modules, registry
+from fusion_det.errors import ConfigError, MethodError
+from fusion_det.fusion import MethodSpec, get_card, load_method_modules, registry
 from fusion_det.fusion.training.mixture import Mixture
 from fusion_det.pipeline.engine import run_plan
 from fusion_det.pipeline.fusion_training import is_trained_here, train_fusion_stage, training_mixture
-from fusion_det.pipeline.plan import Plan, _method_info, build_plan
+from fusion_det.pipeline.plan import Plan, _method_info, build_plan, rows_of
 from fusion_det.pipeline.stage import Outcome, Slot, Stage
 from fusion_det.pipeline.store import Store
 
@@ -196,4 +196,11 @@ def test_the_settings_are_checked(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigError, match="fusion_training"):
             experiment(fusion_training=wrong)
-    assert experiment(fusion_training={"settings": {"clip": 2}}).fusion_training.resolved().clip == 2
+    config = experiment(
+        fusion_training={"settings": {"clip": 2}, "methods": {"learner": {"clip": 3, "weights": {"l1": 4}}}}
+    )
+    assert config.fusion_training.resolved().clip == 2
+    learner = config.fusion_training.resolved(get_card("learner"))
+    assert (learner.clip, learner.weights.l1, learner.weights.ssim) == (3, 4, 15)
+    with pytest.raises(MethodError, match="did you mean learner"):
+        rows_of(experiment(fusion_training={"methods": {"lerner": {}}}))
