@@ -16,3 +16,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the developers' sample pairs are not at {folder}")
     return folder
+
+
+@pytest.fixture
+def nothing_shipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if this package held no weights of its own training."""
+    monkeypatch.setattr("fusion_det.fusion.weights.SHIPPED_FILE", "nothing.safetensors")

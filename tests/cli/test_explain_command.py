@@ -191,12 +191,13 @@ def test_mistakes(call: Call, tmp_path: Path, arguments: tuple[object, ...], err
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("nothing_shipped")
 def test_methods_that_cannot(call: Call) -> None:
     with pytest.raises(MethodError, match=r"gff offers no explanation; use --method with one that does: .*s4fusion"):
         call(method="gff", weighted=False)
     with pytest.raises(MethodError, match="one method at a time, not "):
         call(method="gff,s4fusion", weighted=False)
-    with pytest.raises(MethodError, match="the weights of s4fusion are missing"):
+    with pytest.raises(MethodError, match="s4fusion: missing: weights/s4fusion/model.pkl"):
         call(weighted=False)
 
 

@@ -26,6 +26,9 @@ app.command()(methods)
 app.command()(fuse)
 
 
+pytestmark = pytest.mark.usefixtures("nothing_shipped")
+
+
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cwd").mkdir()
@@ -102,7 +105,7 @@ def test_configurations_and_precisions_are_part_of_what_a_folder_holds(
     [
         (
             ("-m", "s4fusion"),
-            r"cannot fuse yet:\n  - s4fusion: missing: weights/s4fusion/model\.pkl; get model\.pkl from https://github",
+            r"cannot fuse yet:\n  - s4fusion: missing: weights/s4fusion/model\.pkl; fetch it with .* or get model\.pkl from https://github",
         ),
         (
             ("-m", "s4fusion", "--config", "cnn"),
@@ -124,7 +127,7 @@ def test_mistakes(call: Call, arguments: tuple[str, ...], message: str) -> None:
 
 def test_all_means_all_that_can(call: Call, checkpoint: Path, tmp_path: Path) -> None:
     shown = call("-m", "ir,s4*,mean", "--limit", 1)
-    assert "left out: s4fusion: missing: weights/s4fusion/model.pkl; get model.pkl from https://github" in shown
+    assert "left out: s4fusion: missing: weights/s4fusion/model.pkl; fetch it with fusion-det weights get s4fusion" in shown
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ir", "mean"]
     with pytest.raises(MethodError, match="cannot fuse yet"):
         call("-m", "s4*", out=tmp_path / "only")
@@ -147,7 +150,7 @@ def test_places_of_weights(checkpoint: Path) -> None:
     with pytest.raises(MethodError, match=r"its git blob id is \w{40}, not ec101bb3e8cd84fab46e12266813687a61f2a82e"):
         build_method("s4fusion")
     assert weights_status("s4fusion", config="no_mark")[0] is False
-    with pytest.raises(MethodError, match=r"nobody has published the configuration no_mark: train it and put it there"):
+    with pytest.raises(MethodError, match=r"nobody has published the configuration no_mark: train it .*--weights s4fusion=FILE"):
         build_method("s4fusion", config="no_mark")
     own = build_method("s4fusion", None, "no_mark").network.state_dict()
     save_checkpoint(Path("weights/s4fusion/no_mark.safetensors"), own, {"method": "s4fusion", "config": "no_mark"})
