@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import torch
 
     from fusion_det.fusion.methods.defusion.network import DeFusionNet
+    from fusion_det.fusion.training.recipe import Recipe
+    from fusion_det.fusion.training.settings import TrainSettings
 
 CARD = MethodCard(
     name="defusion",
@@ -67,6 +69,14 @@ class DeFusion(FusionMethod):
         from fusion_det.data.color import luma
 
         return luma(self.network(ir, vi))
+
+    def recipe(self, settings: TrainSettings, classifier_weights: Path | None = None) -> Recipe:
+        """S4Fusion's, judged by the luma of what the network gives."""
+        from fusion_det.fusion.training.classifiers import build_classifier
+        from fusion_det.fusion.training.default import DefaultRecipe
+
+        classifier = build_classifier(settings.classifier, classifier_weights)
+        return DefaultRecipe(settings, self.network, classifier, color=True)
 
     def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
         from fusion_det.fusion.methods.defusion.official import fuse_officially
