@@ -107,15 +107,15 @@ def test_a_failing_method_is_a_row_with_its_reason_and_the_others_go_on(
 def test_a_method_without_weights_is_a_row_and_no_failure_unless_it_was_named(
     place: Place, first: subprocess.CompletedProcess[str]
 ) -> None:
-    by_pattern = place.run("-m", "fusion_det.run", *TINY, "--methods", "vi,s4*")
+    by_pattern = place.run("-m", "fusion_det.run", *TINY, "--methods", "vi,em*")
     assert by_pattern.returncode == 0, by_pattern.stderr
-    by_name = place.run("-m", "fusion_det.run", *TINY, "--methods", "vi,s4fusion")
+    by_name = place.run("-m", "fusion_det.run", *TINY, "--methods", "vi,emma")
     assert by_name.returncode == 1, by_name.stderr
     for ended in (by_pattern, by_name):
-        assert "weights/s4fusion/model.pkl" in ended.stderr
-    row = next(run for run in place.results()["runs"] if run["method"] == "s4fusion")
+        assert "weights/emma/EMMA.pth" in ended.stderr
+    row = next(run for run in place.results()["runs"] if run["method"] == "emma")
     assert row["status"] == "no weights"
-    assert "model.pkl" in row["reason"]
+    assert "EMMA.pth" in row["reason"]
 
 
 def test_a_network_that_learns_within_the_experiment_says_so_everywhere(
@@ -128,7 +128,7 @@ def test_a_network_that_learns_within_the_experiment_says_so_everywhere(
     results = place.results()
     (method,) = (m for m in results["methods"] if m["name"] == "irfs-trained")
     assert method["label"] == "IRFS (trained)"
-    assert method["weights"] == "trained 2 steps on demo scenes (configuration tiny) in this experiment"
+    assert method["weights"] == "trained 2 steps on demo scenes (configuration tiny), in this experiment"
     assert (method["contaminated"], method["images_trained_on"]) == (False, 0)
     (weights,) = (place.folder / "runs" / "store" / "train-fusion").glob("irfs-*/weights.json")
     learnt = set(json.loads(weights.read_text())["data"][0]["train"])

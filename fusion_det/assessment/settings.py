@@ -34,7 +34,8 @@ class QualitySettings(_Section):
     title: str = ""
     sets: tuple[MeasuredSet, ...] = ()
     methods: tuple[str, ...] = ("all",)
-    """Registered names, globs, "all", and ``NAME=FOLDER`` for somebody's fused images (measured where they lie)."""
+    """Registered names, globs, "all"; ``NAME@official``, ``NAME@shipped`` and ``NAME@FILE`` for certain weights; ``NAME=FOLDER``
+    for somebody's fused images (measured where they lie)."""
     fusion: FusionConfig = FusionConfig(color="gray")
     """Grey by default: it is what the metrics look at, and no rounding of colours comes between."""
     quality: QualityConfig = QualityConfig()

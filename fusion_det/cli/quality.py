@@ -45,7 +45,12 @@ def quality(
     ] = None,
     methods: Annotated[
         list[str] | None,
-        typer.Option("--methods", "-m", help="Fuse with these and measure: names, globs, 'all'; commas or repeated."),
+        typer.Option(
+            "--methods",
+            "-m",
+            help="Fuse with these and measure: names, globs, 'all'; NAME@official, @shipped or @FILE for certain weights; commas "
+            "or repeated.",
+        ),
     ] = None,
     experiment: Annotated[
         str | None, typer.Option("--experiment", "-e", help="Settings: 'quality' (Tables I to IV) or a YAML file.")

@@ -19,6 +19,7 @@ EXAMPLES = """
   python -m fusion_det.run --methods all\n
   python -m fusion_det.run --methods all --seeds 0,1,2 --device cuda:0,cuda:1\n
   python -m fusion_det.run --methods vi,gff,ours=/data/my_fused_images\n
+  python -m fusion_det.run --methods s4fusion@official,s4fusion@shipped,s4fusion@trained,s4fusion@own.safetensors\n
   python -m fusion_det.run -e small --data ../roadscene --methods all\n
   python -m fusion_det.run --methods all --dry-run
 """
@@ -27,7 +28,12 @@ EXAMPLES = """
 def run(
     methods: Annotated[
         list[str] | None,
-        typer.Option("--methods", "-m", help="Names, globs, 'all', NAME=FOLDER of fused images; commas or repeated."),
+        typer.Option(
+            "--methods",
+            "-m",
+            help="Names, globs, 'all'; NAME@official, @shipped, @trained or @FILE for certain weights; NAME=FOLDER of fused "
+            "images; commas or repeated.",
+        ),
     ] = None,
     experiment: Annotated[
         str | None,

@@ -52,11 +52,11 @@ class FoundWeights:
             variant = self.training.config not in (None, *card.configs[:1])
             trained = f"trained {self.training.summary}" + f" (configuration {self.training.config})" * variant
         if self.source == "shipped":
-            return f"shipped, not the authors': {trained or 'trained'} by this project"
+            return f"shipped, not the authors': {trained or 'trained'}, by this project"
         if self.source == "trained":
-            return f"{trained or 'trained'} in this experiment"
+            return f"{trained or 'trained'}, in this experiment"
         if self.source == "own":
-            return f"{self.file} ({trained or 'it does not say what it was trained on'})"
+            return f"{self.file}: {trained or 'it does not say what it was trained on'}"
         return str(self.file)
 
 

@@ -36,7 +36,7 @@ class MethodInfo(_Frozen):
     family: str
     color: Literal["luma", "rgb"]
     weights: str = "none needed"
-    """In words: a file, or "shipped, not the authors': trained 12000 steps on roadscene by this project"."""
+    """In words: a file, or "shipped, not the authors': trained 12000 steps on roadscene, by this project"."""
     weights_source: Literal["", "official", "shipped", "trained", "own"] = ""
     """Whose they are; "trained": in this experiment. "" without any."""
     trained_on: tuple[str, ...] = ()

@@ -185,7 +185,7 @@ def test_shipped_weights_stand_in_for_the_official_ones(package: Path, tmp_path:
         build_method("lab")
     shipped = checkpoint(package / "shipped.safetensors", 0.5, training(), torch.float16)
     assert weights_status("lab") == (
-        True, "shipped, not the authors': trained 12000 steps on roadscene by this project",
+        True, "shipped, not the authors': trained 12000 steps on roadscene, by this project",
     )  # fmt: skip
     assert weight("lab") == 0.5
     assert method_identity("lab")["weights"] == hashlib.sha256(shipped.read_bytes()).hexdigest()
@@ -302,7 +302,7 @@ def test_the_commands_say_whose_weights_they_are(package: Path, records: list[Pa
     shown = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
     assert shown.exit_code == 0, shown.output
     assert "shipped, not the authors': trained 12000 steps on roadscene" in shown.output
-    assert "own.safetensors (trained 7 steps on roadscene)" in shown.output
+    assert "own.safetensors: trained 7 steps on roadscene" in shown.output
     assert {folder.name for folder in (tmp_path / "out").iterdir()} == {"lab", "lab-own"}
     listed = json.loads(CliRunner().invoke(app, ["methods", "--json"]).stdout)
     (entry,) = (entry for entry in listed["methods"] if entry["name"] == "lab")

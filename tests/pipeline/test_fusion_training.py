@@ -116,7 +116,7 @@ def test_rows_of_one_network_and_what_they_say(dataset: PairDataset, split: Spli
     infos = {spec.name: _method_info(plan, spec, {**nothing, **outcomes}) for spec in plan.methods}
     info = infos["learner"]
     assert (info.weights_source, info.label, info.method) == ("trained", "learner (trained)", "learner")
-    assert info.weights == f"trained 2 steps on {dataset.name} in this experiment"
+    assert info.weights == f"trained 2 steps on {dataset.name}, in this experiment"
     assert (info.trained_on, info.contaminated, info.images_trained_on) == ((dataset.name,), False, 0)
     assert infos["learner-shipped"].label == "learner (shipped)"
     assert len({info.label for info in infos.values()}) == 2
