@@ -271,17 +271,25 @@ def test_wrong_options_end_with_code_2_and_a_cure(place: Place, arguments: list[
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fuse", "train", "detect", "evaluate"])
+@pytest.mark.parametrize("kind", ["train-fusion", "fuse", "train", "detect", "evaluate"])
 def test_sigkill_during_a_stage_then_rerun_gives_the_uninterrupted_result(tmp_path: Path, kind: str) -> None:
     """The whole process group is killed while a stage of this kind works; the rerun's figures equal a clean run's."""
-    arguments = ["-m", "fusion_det.run", *TINY, "--methods", "gff", "--epochs", "3"]
+    learning = ("--methods", "irfs@trained", "--set", "fusion_training.steps=30", "--set", "fusion_training.crop=32")
+    methods = learning if kind == "train-fusion" else ("--methods", "gff")
+    arguments = ["-m", "fusion_det.run", *TINY, *methods, "--epochs", "3"]
     clean, killed = Place(tmp_path / "clean"), Place(tmp_path / "killed")
     for place in (clean, killed):
         place.folder.mkdir()
     assert clean.run(*arguments).returncode == 0
     process = subprocess.Popen([sys.executable, *arguments], cwd=killed.folder, stderr=subprocess.DEVNULL)
     store = killed.folder / "runs" / "store" / kind
-    needed = {"fuse": "images/*.png", "train": "state.pt", "detect": "val.json", "evaluate": ""}[kind]
+    needed = {
+        "train-fusion": "training/last.json",
+        "fuse": "images/*.png",
+        "train": "state.pt",
+        "detect": "val.json",
+        "evaluate": "",
+    }[kind]
     deadline = time.monotonic() + 240
     while time.monotonic() < deadline and process.poll() is None:
         if list(store.glob(f"*.partial/{needed}" if needed else "*.partial")):

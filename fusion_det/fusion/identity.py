@@ -9,17 +9,19 @@ import functools
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fusion_det.errors import MethodError
 from fusion_det.files import digest_json, remembered_digest
 from fusion_det.fusion.build import chosen_config, chosen_weights, found_weights
 from fusion_det.fusion.method import used_precision
-from fusion_det.fusion.protocol import Protocol
 from fusion_det.fusion.registry import Registration, default_registry
 from fusion_det.fusion.spec import MethodSpec
 from fusion_det.fusion.weights import WeightsChoice
 from fusion_det.source_digest import meaning_digest
+
+if TYPE_CHECKING:
+    from fusion_det.fusion.protocol import Protocol
 
 SHARED_SOURCES: tuple[str, ...] = (
     "fusion_det.fusion.frame",
