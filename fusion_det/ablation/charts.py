@@ -9,7 +9,7 @@ from fusion_det.ablation.tables import name_of, short_stamp
 from fusion_det.quality.table import Metric
 from fusion_det.report.svg import Chart, draw_line, draw_stamp, draw_text, nice_ticks, px
 
-ROW, NAMES, GAP = 23, 152, 18
+ROW, NAMES, GAP = 23, 140, 34
 """Pixels: height of a row, width of the variants' names, space between panels."""
 
 
@@ -46,8 +46,11 @@ def change_chart(summary: AblationSummary, *, columns: int, panel: int) -> Chart
 def _panel(rows: Sequence[VariantFigures], metric: Metric, left: float, top: float, width: int) -> str:
     found = [v.change[metric.name] for v in rows]
     printed = [v.printed_change.get(metric.name) for v in rows]
-    ends = [x for c in found if c is not None for x in (c.value, c.low, c.high) if x is not None]
-    ticks = nice_ticks(min([0.0, *ends, *(p for p in printed if p is not None)]), max([0.0, *ends]), 3)
+    ends = [0.0, *(x for x in printed if x is not None)]
+    ends += [
+        x for change in found if change is not None for x in (change.value, change.low, change.high) if x is not None
+    ]
+    ticks = nice_ticks(min(ends), max(ends), 3)
     low, high = ticks[0], ticks[-1]
     bottom = top + 24 + ROW * len(rows)
 
@@ -58,7 +61,8 @@ def _panel(rows: Sequence[VariantFigures], metric: Metric, left: float, top: flo
     for tick in ticks:
         parts.append(draw_line(x(tick), top + 22, x(tick), bottom, "ref" if tick == 0 else "rule"))
         text = f"{tick:+g}".replace("-", "−") if tick else "0"
-        parts.append(draw_text(x(tick), bottom + 15, text, "dim", "middle"))
+        anchor = "start" if tick == low else "end" if tick == high else "middle"
+        parts.append(draw_text(x(tick), bottom + 15, text, "dim", anchor))
     parts.append(draw_text(left + width / 2, bottom + 29, "difference, %", "dim", "middle"))
     for k, (ours, theirs) in enumerate(zip(found, printed, strict=True)):
         y = top + 24 + ROW * (k + 0.5)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from fusion_det.assessment.images import grey_levels, read_pixels
@@ -44,16 +42,3 @@ def file_entropies(
         shown.advance()
     shown.finish()
     return found
-
-
-def density(values: np.ndarray, at: np.ndarray, high: float) -> np.ndarray:
-    """Density of (n,) values in [0, high] at points (m,): Gaussian kernels, mirrored at both ends so that none of it is lost.
-
-    The bandwidth is Silverman's (1986, Eq. 3.31); values that are all alike get one of a hundredth of the range.
-    """
-    spread = values.std(ddof=1) if len(values) > 1 else 0.0
-    between = np.subtract(*np.percentile(values, [75, 25])) / 1.34
-    width = 0.9 * (min(spread, between) or spread) * len(values) ** -0.2 or high / 100
-    mirrored = np.concatenate([values, -values, 2 * high - values])
-    kernels = np.exp(-0.5 * ((at[:, None] - mirrored) / width) ** 2)
-    return kernels.sum(1) / (len(values) * width * math.sqrt(2 * math.pi))

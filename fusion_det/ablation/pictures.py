@@ -13,7 +13,7 @@ from fusion_det.ablation.summary import AblationSummary, VariantFigures
 from fusion_det.ablation.tables import name_of
 from fusion_det.assessment.images import grey_levels, read_pixels
 from fusion_det.quality.table import Metric
-from fusion_det.report.drawing import draw_stamp, load_font
+from fusion_det.report.drawing import load_font
 from fusion_det.report.formatting import join_words, number
 from fusion_det.report.page import PagePanel, PageScene
 from fusion_det.report.quality_pictures import picture_panel
@@ -103,20 +103,21 @@ def sheet(pictures: Sequence[PairPictures], stamp: str) -> bytes:
     rows = [row for pair in pictures for row in (_whole_row(pair), _detail_row(pair))]
     heights = [max(image.height for image in row.values()) for row in rows]
     width = len(titles) * (_PANEL + _GAP) - _GAP
-    canvas = Image.new("RGB", (width, _HEAD + sum(h + _GAP for h in heights)), (255, 255, 255))
+    top = _HEAD * (1 + bool(stamp))
+    canvas = Image.new("RGB", (width, top + sum(h + _GAP for h in heights) - _GAP), (255, 255, 255))
     draw = ImageDraw.Draw(canvas)
-    font = load_font(15)
+    font = load_font(16)
+    if stamp:
+        draw.text((2, 1), stamp, fill=(179, 38, 30), font=font)
     for column, title in enumerate(titles):
-        draw.text((column * (_PANEL + _GAP) + 2, 2), title, fill=(0, 0, 0), font=font)
-    top = _HEAD
+        # Pillow's own font has no arrows.
+        draw.text((column * (_PANEL + _GAP) + 2, top - _HEAD + 1), title.replace("→", "to"), fill=(0, 0, 0), font=font)
     for row, height in zip(rows, heights, strict=True):
         for title, image in row.items():
             canvas.paste(image, (titles.index(title) * (_PANEL + _GAP), top))
         top += height + _GAP
-    if stamp:
-        draw_stamp(draw, stamp, width)
     buffer = io.BytesIO()
-    canvas.save(buffer, "PNG", optimize=True)
+    canvas.save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -31,6 +31,7 @@ from fusion_det.progress import Progress
 
 ENTROPIES = "entropy.json"
 SOURCES = ("infrared", "visible")
+CONTROL = "mean"
 
 
 @dataclass(frozen=True)
@@ -66,19 +67,24 @@ class ChosenPairs(NamedTuple):
 
 @dataclass(frozen=True)
 class AblationPlan:
-    """All of an ablation before it is run. sources: "infrared" and "visible" → their ``entropy`` stage."""
+    """All of an ablation before it is run.
+
+    control: fused images and quality of the plain mean of both sources: what a network has to beat to have learnt something.
+    sources: "infrared" and "visible" → their ``entropy`` stage.
+    """
 
     settings: AblationSettings
     card: MethodCard
     pairs: ChosenPairs
     trials: tuple[PlannedTrial, ...]
+    control: tuple[Stage, Stage]
     sources: Mapping[str, Stage]
     classifier: str
 
     @property
     def stages(self) -> list[Stage]:
         """In the order they are best run: one training after another, each with all that comes of it."""
-        listed = [*self.sources.values(), *(stage for trial in self.trials for stage in trial.stages)]
+        listed = [*self.control, *self.sources.values(), *(stage for trial in self.trials for stage in trial.stages)]
         return list({stage.digest: stage for stage in listed}.values())
 
 
@@ -108,17 +114,19 @@ def plan_ablation(settings: AblationSettings, places: Places, progress: Progress
     for variant, seed in ((v, s) for v in settings.variants for s in settings.training_seeds):
         row = variant.name if len(settings.training_seeds) == 1 else f"{variant.name}-seed{seed}"
         spec = MethodSpec(row, method=card.name, weights="trained", named=True)
-        training = _fitting(training_of(settings.training, variant, seed, card), card)
+        training = _fitting(training_of(settings.training, variant, seed), card)
         train = replace(train_fusion_stage(card.name, training, mixture), label=row)
         fuse = fuse_stage(spec, records, settings.fusion, train)
         entropy = None
         if variant.name in entropy_of:
             entropy = entropy_stage(row, records, fuse, classifier, weights)
         trials.append(PlannedTrial(variant, seed, train, fuse, quality_stage(row, records, protocol, fuse), entropy))
+    mean = fuse_stage(MethodSpec(CONTROL), records, settings.fusion)
+    control = mean, quality_stage(CONTROL, records, protocol, mean)
     sources = {}
     if settings.entropy is not None:
         sources = {kind: entropy_stage(kind, records, None, classifier, weights) for kind in SOURCES}
-    return AblationPlan(settings, card, pairs, tuple(trials), sources, classifier)
+    return AblationPlan(settings, card, pairs, tuple(trials), control, sources, classifier)
 
 
 def entropy_stage(

@@ -21,6 +21,7 @@ from fusion_det.ablation.pictures import read_pictures, scenes, sheet
 from fusion_det.ablation.results import AblationResults
 from fusion_det.ablation.summary import AblationSummary, agreement, summarise
 from fusion_det.ablation.tables import (
+    CONTROL_LABEL,
     SLUG,
     TIDY_COLUMNS,
     ablation_table,
@@ -70,7 +71,7 @@ def build_ablation_report(results: AblationResults, out: Path, progress: Progres
     write_text(out / f"{SLUG}.csv", to_csv(tidy_rows(summary), TIDY_COLUMNS))
     write_text(out / f"{SLUG}_per_image.csv", to_csv(image_rows(summary), image_columns(summary)))
     write_json(out / f"{SLUG}.json", json_document(summary))
-    charts = [change_chart(summary, columns=c, panel=p) for c, p in ((4, 212), (1, 168))]
+    charts = [change_chart(summary, columns=c, panel=p) for c, p in ((4, 200), (1, 168))]
     found = [chart for chart in charts if chart is not None]
     if found:
         write_text(out / "figures" / f"{SLUG}.svg", _chart_file(found[0]))
@@ -79,7 +80,7 @@ def build_ablation_report(results: AblationResults, out: Path, progress: Progres
     shown.advance(note="entropy")
     pictures, note = read_pictures(summary)
     if pictures:
-        _write_bytes(out / "panels.png", sheet(pictures, short_stamp(results)))
+        _write_bytes(out / "panels.png", sheet(pictures, " · ".join(stamps(results))))
     shown.advance(note="pictures")
     index = out / "index.html"
     page = fill_template(
@@ -94,6 +95,7 @@ def build_ablation_report(results: AblationResults, out: Path, progress: Progres
         details=details(summary),
         table=table,
         published=beside,
+        control=CONTROL_LABEL,
         charts=found,
         chart_css=Markup(change_css(on_page=True)),
         entropy=entropy,
@@ -132,8 +134,16 @@ def answer(summary: AblationSummary) -> str:
 def details(summary: AblationSummary) -> list[str]:
     """What to make of it."""
     found = []
+    whole = summary.reference.info.label
     together = agreement(summary)
-    if together.total:
+    if below := join_words([metric.name for metric in summary.below_control]):
+        found.append(f"{whole} is below the plain mean of both sources in {below}.")
+    if not summary.has_learnt:
+        found.append(
+            "After so little training it has not learnt to fuse yet. The differences below are of networks at their "
+            "beginning, and say nothing about the parts; look at the pictures."
+        )
+    elif together.total:
         found.append(
             f"Of the {together.total} differences from the whole method that the paper prints in these columns, "
             f"{together.agree} come out with the same sign here, {together.contradict} with the opposite one, and "
@@ -141,10 +151,10 @@ def details(summary: AblationSummary) -> list[str]:
         )
     if failed := [name_of(v.info) for v in summary.variants if v.reason]:
         found.append(f"Not complete: {join_words(failed)}; the notes below the table say why.")
-    if summary.compared and short_stamp(summary.results):
+    if summary.has_learnt and summary.compared and short_stamp(summary.results):
         found.append(
-            "A short training tells which part helps early, not which helps in the end: the paper's figures are not put to the "
-            "test by it."
+            "A short training tells which part helps early, not which helps in the end: it does not put the paper's figures "
+            "to the test."
         )
     return found
 

@@ -93,6 +93,8 @@ class AblationResults(_Frozen):
     """Stem → infrared and visible file of every measured pair."""
     shown: tuple[str, ...] = ()
     """Stems of the pairs that pictures are shown of."""
+    control: Path | None = None
+    """``quality.json`` of the plain mean of both sources, which learns nothing; None if it could not be measured."""
     published: PublishedFigures | None = None
     entropy_of: tuple[str, ...] = ()
     """Variants in the figure of entropy; none: no such figure was asked for."""

@@ -72,6 +72,8 @@ def run_ablation(
     failures = [f"{t.variant} seed {t.seed}: {why}" for t in results.trials if (why := t.reason or t.entropy_reason)]
     sources = {name: outcomes[stage.digest] for name, stage in plan.sources.items()}
     failures += [f"{name} images: {end.reason}" for name, end in sources.items() if end.folder is None]
+    if results.control is None:
+        failures.append(f"the plain mean: {outcomes[plan.control[1].digest].reason}")
     return Finished(results, page, sum(o.state == "done" for o in outcomes.values()), tuple(failures))
 
 
@@ -108,6 +110,7 @@ def _collect(plan: AblationPlan, outcomes: Mapping[str, Outcome], started: float
         color=settings.fusion.color,
         sources={record.stem: (record.ir, record.vi) for record in pairs.records},
         shown=_shown(plan),
+        control=_file(plan.control[1], outcomes, VALUES),
         published=_published() if published else None,
         entropy_of=settings.entropy.variants if settings.entropy is not None else (),
         source_entropies={name: file for name, s in plan.sources.items() if (file := _file(s, outcomes, ENTROPIES))},

@@ -11,7 +11,6 @@ from fusion_det.ablation.paper import TABLE_V
 from fusion_det.assessment.settings import MeasuredSet
 from fusion_det.config import FusionConfig, FusionTrainingConfig, QualityConfig, checked
 from fusion_det.errors import ConfigError
-from fusion_det.fusion.method import MethodCard
 from fusion_det.quality.table import Profile
 
 BUDGET = frozenset({"steps", "epochs", "minutes", "crop", "batch", "accumulate", "seed"})
@@ -116,8 +115,10 @@ class AblationSettings(_Section):
             raise ValueError(f"seeds: a number is there twice in {list(self.seeds)}")
         if not self.training.data:
             raise ValueError("training.data: name the pairs to learn from, DATASET or DATASET=SHARE")
-        if self.training.when != "never" or self.training.config is not None:
-            raise ValueError("training: every variant is trained, in its own config; leave out when and config")
+        if self.training.when != "never" or self.training.config is not None or self.training.methods:
+            raise ValueError(
+                "training: every variant is trained, in its own config; leave out when, config and methods"
+            )
         if self.measured is None and not self.training.validation:
             raise ValueError("nothing to measure: hold out pairs (training.validation), or name a measured set")
         for variant in self.variants:
@@ -149,20 +150,17 @@ class AblationSettings(_Section):
         )
 
 
-def training_of(
-    training: FusionTrainingConfig, variant: Variant, seed: int, card: MethodCard | None = None
-) -> FusionTrainingConfig:
-    """How one variant is trained. ``card``: of the method, whose presets are meant.
+def training_of(training: FusionTrainingConfig, variant: Variant, seed: int) -> FusionTrainingConfig:
+    """How one variant is trained.
 
     Raises:
         ConfigError, ValueError: a setting that is not known, or makes no sense.
     """
     own = dict(variant.settings)
-    beside = {name: own.pop(name) for name in sorted(own.keys() & FusionTrainingConfig.model_fields.keys())}
-    common = training.resolved(card).as_json()
-    for name in own:
-        if isinstance(own[name], dict) and isinstance(common.get(name), dict):
-            # What a variant does not name of the loss's weights is as in the other variants, not as it is by default.
-            own[name] = common[name] | own[name]
-    tree = training.model_dump() | beside | {"config": variant.config, "seed": seed}
-    return FusionTrainingConfig.model_validate({**tree, "settings": training.settings | own})
+    beside = {name: own.pop(name) for name in ("classifier", "classifier_weights") if name in own}
+    settings = dict(training.settings)
+    for name, value in own.items():
+        before = settings.get(name)
+        settings[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    tree = training.model_dump() | beside | {"config": variant.config, "seed": seed, "settings": settings}
+    return FusionTrainingConfig.model_validate(tree)

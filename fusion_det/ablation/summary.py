@@ -62,7 +62,10 @@ class VariantFigures:
 
 @dataclass(frozen=True, eq=False)
 class AblationSummary:
-    """counted: metric → pairs behind its means, the same for every variant. unavailable: metric → why it is not there."""
+    """counted: metric → pairs behind its means, the same for every variant. unavailable: metric → why it is not there.
+
+    control: metric → mean of the plain mean of both sources over the same pairs; None where it has none.
+    """
 
     results: AblationResults
     metrics: tuple[Metric, ...]
@@ -70,10 +73,26 @@ class AblationSummary:
     variants: tuple[VariantFigures, ...]
     counted: Mapping[str, int]
     unavailable: Mapping[str, str]
+    control: Mapping[str, float | None]
 
     @property
     def reference(self) -> VariantFigures:
         return next(v for v in self.variants if v.info.name == self.results.reference)
+
+    @property
+    def below_control(self) -> tuple[Metric, ...]:
+        """Metrics by which the reference is worse than the plain mean of both sources."""
+        found = []
+        for metric in self.defined:
+            ours, plain = value_of(self.reference.mean[metric.name]), self.control[metric.name]
+            if ours is not None and plain is not None and (ours < plain) == metric.higher_is_better and ours != plain:
+                found.append(metric)
+        return tuple(found)
+
+    @property
+    def has_learnt(self) -> bool:
+        """Whether the reference beats the plain mean by more than half of the metrics: else its variants tell nothing."""
+        return 2 * len(self.below_control) < len(self.defined)
 
     @property
     def defined(self) -> tuple[Metric, ...]:
@@ -104,7 +123,9 @@ def summarise(results: AblationResults) -> AblationSummary:
     replicates = _replicates(values, complete)
     variants = tuple(_figures(v, results, values, complete, replicates) for v in results.variants)
     counted = {name: int(which.sum()) for name, which in complete.items()}
-    return AblationSummary(results, metrics, stems, variants, counted, unavailable)
+    plain = _load(results.control, stems, metrics)
+    control = {name: _mean(plain[0][name][which]) if plain else None for name, which in complete.items()}
+    return AblationSummary(results, metrics, stems, variants, counted, unavailable, control)
 
 
 Loaded = tuple[dict[str, np.ndarray], dict[str, str]]
@@ -122,6 +143,10 @@ def _load(file: Path | None, stems: Sequence[str], metrics: Sequence[Metric]) ->
     order = [document["stems"].index(stem) for stem in stems]
     table = {m.name: np.array([document["values"][m.name][i] for i in order], dtype=np.float64) for m in metrics}
     return table, document["unavailable"]
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) and np.isfinite(values).all() else None
 
 
 def _values(

@@ -16,6 +16,7 @@ from fusion_det.report.quality_summary import decimals, printed
 from fusion_det.report.tables import Cell, Table
 
 SLUG = "ablation"
+CONTROL_LABEL = "Plain mean (control)"
 JSON_SCHEMA = "fusion_det/ablation"
 JSON_SCHEMA_VERSION = 1
 
@@ -56,6 +57,10 @@ def ablation_table(summary: AblationSummary) -> Table:
     for i, v in enumerate(summary.variants):
         counts = [_millions(v.info.parameters), _millions(v.info.parameters_used)]
         rows.append((Cell(name_of(v.info), value=float(i)), *counts, *(column[i] for column in columns)))
+    if any(value is not None for value in summary.control.values()):
+        plain = [(m, summary.control[m.name]) for m in summary.metrics]
+        cells = [Cell(number(value, decimals(m, results.profile)), value=value) for m, value in plain]
+        rows.append((Cell(CONTROL_LABEL, value=float(len(rows))), Cell(number(0, 0)), Cell(number(0, 0)), *cells))
     return Table(
         slug=SLUG,
         caption=f"{results.method} and what is left of it without a part: means over {results.measured_on}, with 95 % "
@@ -86,6 +91,7 @@ def notes(summary: AblationSummary) -> list[str]:
         f"Measured on the saved 8-bit images ({'grey' if results.color == 'gray' else 'luma of colour'}), profile "
         f"“{results.profile}”. Best bold, second best underlined, as printed.",
         "params: all parameters; used: those that the output depends on.",
+        "The plain mean of both sources learns nothing and is not ranked: it is what a network has to beat.",
     ]
     found += [f"{name_of(v.info)}: {text}" for v in summary.variants if (text := _changes(v.info))]
     if results.budget.minutes is not None:
@@ -199,6 +205,8 @@ def json_document(summary: AblationSummary) -> dict[str, Any]:
         "metrics": [{"name": m.name, "higher_is_better": m.higher_is_better} for m in summary.metrics],
         "notes": notes(summary),
         "variants": [_json_variant(summary, v) for v in summary.variants],
+        "control": dict(summary.control),
+        "has_learnt": summary.has_learnt,
         "provenance": results.provenance,
     }
 
@@ -267,10 +275,9 @@ def _column(summary: AblationSummary, metric: Metric) -> list[Cell]:
             cells.append(Cell("n/a" if metric.name in summary.unavailable else MISSING))
             continue
         spread = v.spread[metric.name]
-        note = "" if spread is None else f"± {number(spread, digits)} "
-        if mean.low is not None:
-            note += f"{number(mean.low, digits)} to {number(mean.high, digits)}"
-        cells.append(Cell(number(mean.value, digits), mark, mean.value, note.strip()))
+        parts = [f"{number(mean.low, digits)} to {number(mean.high, digits)}"] if mean.low is not None else []
+        parts += [f"± {number(spread, digits)}"] if spread is not None else []
+        cells.append(Cell(number(mean.value, digits), mark, mean.value, ", ".join(parts)))
     return cells
 
 

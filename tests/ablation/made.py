@@ -52,6 +52,8 @@ def write_results(folder: Path, **changes: Any) -> AblationResults:
     trials += [Trial(variant="broken", seed=seed, reason="training failed: NaN. Log: /x/log.txt") for seed in (0, 1)]
     for kind in ("ir", "vi"):
         _draw(folder / kind, kind)
+    plain = {"stems": STEMS, "values": {"SF": [8.0] * 6, "Qabf": [0.45] * 6}, "unavailable": {}}
+    (folder / "plain.json").write_text(json.dumps(plain))
     labels = {
         "worse": ("Less <1>", "Exp.1"),
         "same": ("Same", "Exp.2"),
@@ -80,6 +82,7 @@ def write_results(folder: Path, **changes: Any) -> AblationResults:
         "color": "gray",
         "sources": {stem: (folder / "ir" / f"{stem}.png", folder / "vi" / f"{stem}.png") for stem in STEMS},
         "shown": ("a", "d"),
+        "control": folder / "plain.json",
         "published": PublishedFigures(name="Table V", columns=("SF", "Qabf"), rows=PRINTED, notes=("Of others.",)),
         "entropy_of": ("whole", "worse"),
         "classifier": "made_up",

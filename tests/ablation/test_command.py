@@ -106,12 +106,13 @@ def test_from_the_file_to_the_page(
         assert (len(card["data"][0]["train"]), card["data"][0]["validation"]) == (6, [])
     assert {name: card["config"] for name, card in cards.items()} == {"half": "half", "whole": "whole"}
     assert [cards[name]["settings"]["weights"]["ssim"] for name in ("half", "whole")] == [0, 15]
+    assert results.control is not None
     assert set(results.source_entropies) == {"infrared", "visible"}
     page = (tmp_path / "reports" / "mine" / "index.html").read_text()
     assert "How sure the classifier is" in page and "breaking" in page
     code, out, err = run(capsys, "-e", file, *places, "--dry-run")
     assert code == 0
-    assert (out.count("cached"), out.count("runs: ")) == (10, 3)
+    assert (out.count("cached"), out.count("runs: ")) == (12, 3)
     capsys.readouterr()
     code, out, err = run(capsys, "-e", file, *places, "--variants", "half,whole", "--name", "two")
     assert (code, "nothing to do" in out) == (0, True)

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fusion_det.ablation.entropy import density, file_entropies, image_entropies
+from fusion_det.ablation.entropy import file_entropies, image_entropies
+from fusion_det.ablation.entropy_figure import density
 from fusion_det.fusion.training.classifiers import Classifier, build_classifier
 
 

@@ -14,7 +14,7 @@ from made import BUDGET, PRINTED, STEMS, VALUES, WHOLE, write_results
 from fusion_det.ablation.charts import change_chart
 from fusion_det.ablation.entropy_figure import entropy_answer, read_entropies
 from fusion_det.ablation.pictures import most_different
-from fusion_det.ablation.report import answer, build_ablation_report
+from fusion_det.ablation.report import answer, build_ablation_report, details
 from fusion_det.ablation.results import AblationResults
 from fusion_det.ablation.summary import AblationSummary, agreement, summarise
 from fusion_det.ablation.tables import ablation_table, published_table, stamps
@@ -106,6 +106,24 @@ def test_tables_say_what_is_missing(summary: AblationSummary) -> None:
     assert cells["SF ↑ ours"].note == "−10.0 %"
     same = dict(zip(beside.head, beside.rows[1], strict=True))
     assert same["SF ↑ ours"].note.endswith("?")
+
+
+def test_networks_that_have_not_learnt_to_fuse_prove_nothing(results: AblationResults, tmp_path: Path) -> None:
+    """Where the whole method is not above the plain mean of both sources, its variants are not judged."""
+    learnt = summarise(results)
+    assert (learnt.has_learnt, learnt.control) == (True, {"SF": 8.0, "Qabf": 0.45})
+    assert "come out with the same sign" in " ".join(details(learnt))
+    assert ablation_table(learnt).rows[-1][3].text == "8.000"
+    values = {"SF": [8.0] * 6, "Qabf": [0.9] * 6}
+    file = tmp_path / "plain.json"
+    file.write_text(json.dumps({"stems": STEMS, "values": values, "unavailable": {}}))
+    beaten = summarise(results.model_copy(update={"control": file}))
+    assert [metric.name for metric in beaten.below_control] == ["Qabf"]
+    assert "Ours is below the plain mean of both sources in Qabf." in details(beaten)
+    text = " ".join(details(beaten))
+    assert "has not learnt to fuse yet" in text and "same sign" not in text
+    without = summarise(results.model_copy(update={"control": None}))
+    assert without.has_learnt and len(ablation_table(without).rows) == 4
 
 
 def test_one_seed_is_said_to_be_one(results: AblationResults) -> None:

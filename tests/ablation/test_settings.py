@@ -28,7 +28,7 @@ def test_the_shipped_file_is_table_v() -> None:
     assert [c.interaction for c in used] == ["add", "cnn", "ca", "sa", "va", "cmsa", "cmsa", "cmsa"]
     assert [c.patch_mark for c in used] == [True] * 5 + [False] + [True] * 2
     card = get_card(settings.method)
-    trainings = [training_of(settings.training, v, 0, card).resolved(card) for v in settings.variants]
+    trainings = [training_of(settings.training, v, 0).resolved(card) for v in settings.variants]
     without = trainings.pop(6)
     assert without.weights.perception == 0
     assert all(training == trainings[0] for training in trainings)
@@ -51,7 +51,7 @@ def test_table_v_as_printed() -> None:
 def test_what_a_variant_does_not_name_is_as_in_the_others() -> None:
     settings = shipped().with_changes({"training": {"settings": {"weights": {"l1": 7.0}, "ema": 0.5}}})
     changed = settings.variants[6]
-    found = training_of(settings.training, changed, 3, get_card("s4fusion")).resolved(get_card("s4fusion"))
+    found = training_of(settings.training, changed, 3).resolved(get_card("s4fusion"))
     assert (found.weights.l1, found.weights.perception, found.ema, found.seed) == (7.0, 0.0, 0.5, 3)
 
 
@@ -70,6 +70,8 @@ def test_what_a_variant_does_not_name_is_as_in_the_others() -> None:
         ("variants: [{name: a}]\ntraining: {validation: 2}", "training.data"),
         ("variants: [{name: a}]\ntraining: {data: [x]}", "nothing to measure"),
         ("variants: [{name: a}]\ntraining: {data: [x], validation: 2, when: missing}", "leave out when"),
+        ("variants: [{name: a}]\ntraining: {data: [x], validation: 2, methods: {s4fusion: {}}}", "leave out when"),
+        ("variants: [{name: a, settings: {workers: 3}}]", "workers"),
         ("variants: [{name: a}]\nmetrics: [PSNRX]", "PSNRX"),
         ("variants: [{name: ../a}]", "name"),
         ("command: quality", "fusion-det quality"),
