@@ -56,7 +56,7 @@ def read_pictures(summary: AblationSummary) -> tuple[list[PairPictures], str]:
                 gone.append(f"{stem} by {name_of(v.info)}")
                 continue
             fused.append(read_pixels(image))
-            panels.append((name_of(v.info), fused[-1]))
+            panels.append((v.info.label, fused[-1]))
             captions.append(_caption(summary, v, stem))
         if fused:
             found.append(PairPictures(stem, tuple(panels), tuple(captions), most_different(fused)))

@@ -21,7 +21,7 @@ _EXAMPLES = """Examples:
 
   fusion-det ablation --dry-run
 
-  fusion-det ablation --steps 60 --crop 61 --batch 2          (a quarter of an hour on two cores)
+  fusion-det ablation --steps 300 --crop 61 --batch 2         (under an hour on two cores: not yet good pictures)
 
   fusion-det ablation --variants no_perception,ours --minutes 60 --seeds 0,1,2
 
