@@ -41,6 +41,8 @@ class Trial(_Frozen):
     seconds: float | None = None
     """Of the training; other programs may have run beside it."""
     device: str = ""
+    commit: str = ""
+    """Of this program, when it was trained."""
     weights: Path | None = None
     images: Path | None = None
     """Folder of fused images, ``STEM.png``."""

@@ -131,6 +131,7 @@ def _trial(trial: PlannedTrial, outcomes: Mapping[str, Outcome]) -> Trial:
         steps=facts.get("step"),
         seconds=manifest.get("seconds"),
         device=facts.get("device", ""),
+        commit=facts.get("commit", ""),
         weights=weights,
         images=_file(trial.fuse, outcomes, "images"),
         values=_file(trial.quality, outcomes, VALUES),

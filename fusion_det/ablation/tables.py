@@ -94,6 +94,13 @@ def notes(summary: AblationSummary) -> list[str]:
         "The plain mean of both sources learns nothing and is not ranked: it is what a network has to beat.",
     ]
     found += [f"{name_of(v.info)}: {text}" for v in summary.variants if (text := _changes(v.info))]
+    if len({t.commit for t in results.trials if t.steps is not None}) > 1:
+        commits = [
+            f"{name_of(v.info)} {t.commit[:8]}" for v in summary.variants for t in v.trials if t.steps is not None
+        ]
+        found.append(
+            f"The program changed between the trainings, which may be a difference of its own: {', '.join(commits)}."
+        )
     if results.budget.minutes is not None:
         steps = [f"{name_of(v.info)} {t.steps}" for v in summary.variants for t in v.trials if t.steps is not None]
         found.append(f"Equal time is not equal steps: {', '.join(steps)}.")

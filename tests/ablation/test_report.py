@@ -126,6 +126,14 @@ def test_networks_that_have_not_learnt_to_fuse_prove_nothing(results: AblationRe
     assert without.has_learnt and len(ablation_table(without).rows) == 4
 
 
+def test_trainings_by_unlike_programs_are_told(results: AblationResults) -> None:
+    notes = " ".join(ablation_table(summarise(results)).notes)
+    assert "program changed" not in notes
+    changed = (results.trials[0].model_copy(update={"commit": "0123456789ab"}), *results.trials[1:])
+    notes = " ".join(ablation_table(summarise(results.model_copy(update={"trials": changed}))).notes)
+    assert "program changed between the trainings" in notes and "Exp.1 Less <1> 01234567" in notes
+
+
 def test_one_seed_is_said_to_be_one(results: AblationResults) -> None:
     once = results.model_copy(update={"trials": tuple(t for t in results.trials if t.seed == 0)})
     notes = " ".join(ablation_table(summarise(once)).notes)
