@@ -197,7 +197,7 @@ def test_methods_that_cannot(call: Call) -> None:
         call(method="gff", weighted=False)
     with pytest.raises(MethodError, match="one method at a time, not "):
         call(method="gff,s4fusion", weighted=False)
-    with pytest.raises(MethodError, match="s4fusion: missing: weights/s4fusion/model.pkl"):
+    with pytest.raises(MethodError, match=r"s4fusion: missing: weights/s4fusion/model\.pkl"):
         call(weighted=False)
 
 
