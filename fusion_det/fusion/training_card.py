@@ -88,7 +88,9 @@ def _in_header(file: Path) -> dict[str, Any] | None:
     try:
         with file.open("rb") as handle:
             (length,) = struct.unpack("<Q", handle.read(8))
-            header = json.loads(handle.read(length)) if length <= _LONGEST_HEADER else None
+            if length > _LONGEST_HEADER:
+                return None
+            header = json.loads(handle.read(length))
         tree = json.loads(header["__metadata__"]["card"])
     except (OSError, struct.error, ValueError, KeyError, TypeError):
         return None
