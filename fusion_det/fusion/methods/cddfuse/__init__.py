@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
 from fusion_det.fusion.methods.cddfuse.config import CONFIGS
 from fusion_det.fusion.registry import register_method
+from fusion_det.fusion.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from fusion_det.fusion.methods.cddfuse.network import CDDFuseNet
+    from fusion_det.fusion.training.recipe import Recipe
 
 _COMMIT = "fd8da1f39d8d403b7343e577bd5a30cba38c7b7b"
 
 PARTS = "DIDF_Encoder", "DIDF_Decoder", "BaseFuseLayer", "DetailFuseLayer"
 """Entries of the published file, and children of the network."""
+
+PAPER_TRAINING = TrainSettings(
+    crop=128, batch=8, epochs=120, peak_rate=1e-4, final_rate=1e-6, weight_decay=0.0, clip=0.01, classifier="none"
+)
+SMALL_TRAINING = replace(PAPER_TRAINING, crop=64, batch=4, epochs=100, peak_rate=1e-3, final_rate=1e-4)
 
 CARD = MethodCard(
     name="cddfuse",
@@ -46,6 +54,7 @@ CARD = MethodCard(
     "stretched, and the network's output is joined with the visible chroma.",
     official="luma is rounded to 8 bits; the result is grey, and stretched so that its darkest pixel is 0 and its brightest "
     "255.",
+    training={"paper": PAPER_TRAINING, "small": SMALL_TRAINING},
 )
 
 
@@ -71,6 +80,11 @@ class CDDFuse(FusionMethod):
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
+
+    def recipe(self, settings: TrainSettings, classifier_weights: Path | None = None) -> Recipe:
+        from fusion_det.fusion.methods.cddfuse.training import CDDFuseRecipe
+
+        return CDDFuseRecipe(settings, self.network)
 
     def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
         from fusion_det.fusion.methods.cddfuse.official import fuse_officially

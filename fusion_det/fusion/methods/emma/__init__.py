@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
 from fusion_det.fusion.methods.emma.config import CONFIGS
 from fusion_det.fusion.registry import register_method
+from fusion_det.fusion.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from fusion_det.fusion.methods.emma.network import UFuser
+    from fusion_det.fusion.training.recipe import Recipe
 
 _COMMIT = "9983ca2f627588cd001ed08e21eadf1ab5c48beb"
+
+PAPER_TRAINING = TrainSettings(
+    crop=128, batch=4, epochs=160, peak_rate=1e-4, final_rate=0.0, weight_decay=0.0, classifier="none"
+)
+"""Epochs of both phases together."""
+SMALL_TRAINING = replace(
+    PAPER_TRAINING,
+    crop=96,
+    epochs=100,
+    peak_rate=1e-3,
+    final_rate=1e-4,
+    clip=1.0,
+    options={"sensing_width": 16, "sensing_share": 0.4, "transforms": 2},
+)
+"""Thirty times less to compute in a step. The sensing networks must have learnt something before the fusion can."""
 
 CARD = MethodCard(
     name="emma",
@@ -45,6 +63,7 @@ CARD = MethodCard(
     "are mirrored up to a multiple of 8 pixels instead of being fused in four windows.",
     official="luma is rounded to 8 bits; sizes that are no multiple of 32 are fused in up to four overlapping windows; the "
     "result is grey, and stretched so that its darkest pixel is 0 and its brightest 255. From 32 × 32 pixels on.",
+    training={"paper": PAPER_TRAINING, "small": SMALL_TRAINING},
 )
 
 
@@ -70,6 +89,11 @@ class EMMA(FusionMethod):
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
+
+    def recipe(self, settings: TrainSettings, classifier_weights: Path | None = None) -> Recipe:
+        from fusion_det.fusion.methods.emma.training import EMMARecipe
+
+        return EMMARecipe(settings, self.network)
 
     def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
         from fusion_det.fusion.methods.emma.official import fuse_officially

@@ -8,12 +8,17 @@ from typing import TYPE_CHECKING
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
 from fusion_det.fusion.methods.irfs.config import CONFIGS
 from fusion_det.fusion.registry import register_method
+from fusion_det.fusion.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from fusion_det.fusion.methods.irfs.network import FSFNet
+    from fusion_det.fusion.training.recipe import Recipe
+
+PAPER_TRAINING = TrainSettings(crop=480, batch=4, epochs=30, peak_rate=1e-3, weight_decay=0.0, classifier="none")
+"""Of the authors' script for fusion alone. Whole images of VT5000 are 640 × 480 pixels."""
 
 CARD = MethodCard(
     name="irfs",
@@ -39,6 +44,7 @@ CARD = MethodCard(
     notes="The network that fuses (FSFNet). The one that finds salient objects takes part in training alone. The authors' "
     "script cuts off fractions where the common protocol rounds, and converts colours in 8 bits.",
     official="luma and chroma are OpenCV's, rounded to 8 bits; the fused luma is cut off to 8 bits, not rounded.",
+    training={"paper": PAPER_TRAINING},
 )
 
 
@@ -62,6 +68,11 @@ class IRFS(FusionMethod):
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
+
+    def recipe(self, settings: TrainSettings, classifier_weights: Path | None = None) -> Recipe:
+        from fusion_det.fusion.methods.irfs.training import IRFSRecipe
+
+        return IRFSRecipe(settings, self.network)
 
     def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
         from fusion_det.fusion.methods.irfs.official import fuse_officially
