@@ -23,6 +23,8 @@ from fusion_det.fusion.training.recipe import Moment, Sources
 from fusion_det.fusion.training.settings import preset
 from fusion_det.fusion.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("fresh_registry")
+
 Arrays = dict[str, torch.Tensor]
 
 

@@ -27,6 +27,8 @@ from fusion_det.fusion.training.recipe import NETWORK, Moment, Sources
 from fusion_det.fusion.training.settings import TrainSettings, preset
 from fusion_det.fusion.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("fresh_registry")
+
 Arrays = dict[str, torch.Tensor]
 SHIFTS = [(1, -2), (3, 4), (-5, 6)]
 

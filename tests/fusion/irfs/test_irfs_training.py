@@ -22,6 +22,8 @@ from fusion_det.fusion.training.recipe import NETWORK, Moment, Sources
 from fusion_det.fusion.training.settings import TrainSettings, preset
 from fusion_det.fusion.training.trainer import train
 
+pytestmark = pytest.mark.usefixtures("fresh_registry")
+
 Arrays = dict[str, torch.Tensor]
 
 
