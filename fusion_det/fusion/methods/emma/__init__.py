@@ -33,7 +33,7 @@ SMALL_TRAINING = replace(
     clip=1.0,
     options={"sensing_width": 16, "sensing_share": 0.4, "transforms": 2},
 )
-"""Thirty times less to compute in a step. The sensing networks must have learnt something before the fusion can."""
+"""A step takes a fiftieth of the multiply-adds. The sensing networks must have learnt something before the fusion can."""
 
 CARD = MethodCard(
     name="emma",
