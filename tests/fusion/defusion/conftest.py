@@ -6,6 +6,7 @@ The first recorded channels of each array are kept here, all of ``fused``.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ import torch
 from filled import filled_value
 
 from fusion_det.fusion.methods.defusion import DeFusion
+
+# Helpers of the tests of training.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "defusion"
 

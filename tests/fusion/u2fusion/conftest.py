@@ -7,6 +7,7 @@ elsewhere.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ import torch
 from filled import fill
 
 from fusion_det.fusion.methods.u2fusion.network import U2FusionNet
+
+# Helpers of the tests of training.
+sys.path.append(str(Path(__file__).resolve().parents[1] / "training"))
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "u2fusion"
 REFERENCE = Path(__file__).resolve().parents[4] / "shared" / "reference" / "u2fusion"

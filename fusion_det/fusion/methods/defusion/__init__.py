@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
 from fusion_det.fusion.methods.defusion.config import CONFIGS
 from fusion_det.fusion.registry import register_method
+from fusion_det.fusion.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,7 +17,14 @@ if TYPE_CHECKING:
 
     from fusion_det.fusion.methods.defusion.network import DeFusionNet
     from fusion_det.fusion.training.recipe import Recipe
-    from fusion_det.fusion.training.settings import TrainSettings
+
+PAPER_TRAINING = TrainSettings(
+    crop=256, batch=4, epochs=51, warmup=0.0, peak_rate=1e-3, weight_decay=0.0, classifier="none"
+)
+SMALL_TRAINING = replace(
+    PAPER_TRAINING, crop=128, epochs=100, warmup=0.1, peak_rate=4e-3, clip=1.0, options={"gentle": True}
+)
+"""With a rate that suits hundreds of steps, not the half million published ones."""
 
 CARD = MethodCard(
     name="defusion",
@@ -40,6 +49,7 @@ CARD = MethodCard(
     "the result is joined with the visible chroma, and the 16 pixels that the script mirrors about each border are left out.",
     official="Pillow's luma of both files; 16 pixels are mirrored about each border and cut off the result, whose fractions "
     "are cut off as well; saved as RGB, nearly grey.",
+    training={"paper": PAPER_TRAINING, "small": SMALL_TRAINING},
 )
 
 
@@ -71,12 +81,9 @@ class DeFusion(FusionMethod):
         return luma(self.network(ir, vi))
 
     def recipe(self, settings: TrainSettings, classifier_weights: Path | None = None) -> Recipe:
-        """S4Fusion's, judged by the luma of what the network gives."""
-        from fusion_det.fusion.training.classifiers import build_classifier
-        from fusion_det.fusion.training.default import DefaultRecipe
+        from fusion_det.fusion.methods.defusion.training import DeFusionRecipe
 
-        classifier = build_classifier(settings.classifier, classifier_weights)
-        return DefaultRecipe(settings, self.network, classifier, color=True)
+        return DeFusionRecipe(settings, self.network)
 
     def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
         from fusion_det.fusion.methods.defusion.official import fuse_officially

@@ -32,7 +32,7 @@ _RELEASED = DeFusionConfig()
 CONFIGS: dict[str, DeFusionConfig] = {
     "released": _RELEASED,
     "script": replace(_RELEASED, common_blocks=(4, 4, 6, 6)),
-    "tiny": DeFusionConfig(4, (1, 1, 1, 1), 1, (1, 1, 1, 1), (1, 1, 1, 1)),
+    "tiny": DeFusionConfig(8, (1, 1, 1, 1), 1, (1, 1, 1, 1), (1, 1, 1, 1)),
 }
 """By name. "script" is what the released training script builds, whose checkpoints the released network does not load. "tiny" is
-this project's own, for demonstrations: it learns something within a minute."""
+this project's own, for demonstrations: it learns something within a minute. Narrower ones often go dark."""

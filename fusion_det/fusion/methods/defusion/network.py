@@ -88,20 +88,20 @@ class DeFusionNet(nn.Module):
 
     def fuse(self, features: Features) -> torch.Tensor:
         """The fused image (b,3,H,W) of the parts' last features."""
-        fused: torch.Tensor = self.fusion_rule(features.unique_ir + features.unique_vi + features.common)
+        fused: torch.Tensor = self.fusion_rule(summed(features))
         return fused
 
-    def decompose(self, ir: torch.Tensor, vi: torch.Tensor, *, training: bool = False) -> Parts:
+    def decompose(self, ir: torch.Tensor, vi: torch.Tensor, *, training: bool = False, slope: float = 0.0) -> Parts:
         """All that the network makes of two images, given as to :meth:`forward`.
 
         training: project the common part as in the published training, by a layer of its own. The published inference projects
-        all parts by one layer.
+        all parts by one layer. slope: of values below 0, which are otherwise cut off.
         """
-        features = self.features(ir, vi)
+        common, ir, vi = features = self.features(ir, vi)
         project = self.decoder_upper_projection_layer
         project_common = self.decoder_common_projection_layer if training else project
-        unique_ir, unique_vi = project(features.unique_ir), project(features.unique_vi)
-        return Parts(project_common(features.common), unique_ir, unique_vi, self.fuse(features))
+        layers = ((project_common, common), (project, ir), (project, vi), (self.fusion_rule, summed(features)))
+        return Parts(*(F.leaky_relu(layer[0](maps), slope) for layer, maps in layers))
 
     def features(self, ir: torch.Tensor, vi: torch.Tensor) -> Features:
         """The last features of each part."""
@@ -127,6 +127,11 @@ class DeFusionNet(nn.Module):
         t = self.decoder_upper_layer3.merge(t, (own.half,), size_of(own.half))
         maps: torch.Tensor = self.decoder_upper_layer4[0].merge(t, (), size)  # type: ignore[operator]
         return maps
+
+
+def summed(features: Features) -> torch.Tensor:
+    """What the fused image is made of."""
+    return features.unique_ir + features.unique_vi + features.common
 
 
 def size_of(maps: torch.Tensor) -> Size:

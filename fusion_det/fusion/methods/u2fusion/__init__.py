@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,14 @@ from fusion_det.errors import MethodError
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
 from fusion_det.fusion.methods.u2fusion.config import CONFIGS
 from fusion_det.fusion.registry import register_method
+from fusion_det.fusion.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
     from fusion_det.fusion.methods.u2fusion.network import U2FusionNet
+    from fusion_det.fusion.training.recipe import Recipe
 
 WEIGHTS = WeightsInfo(
     origin="https://github.com/hanna-xu/U2Fusion (model/ at commit 0a5882140df67b3e0b588e1f2233e18cf944f1a4)",
@@ -26,6 +29,23 @@ WEIGHTS = WeightsInfo(
     url="https://raw.githubusercontent.com/hanna-xu/U2Fusion/0a5882140df67b3e0b588e1f2233e18cf944f1a4/model/"
     "model.ckpt.data-00000-of-00001",
 )
+
+PAPER_TRAINING = TrainSettings(
+    crop=64,
+    batch=18,
+    epochs=96,
+    warmup=0.0,
+    start_rate=1e-4,
+    peak_rate=1e-4,
+    final_rate=1e-4,
+    weight_decay=0.0,
+    classifier="vgg16",
+)
+"""Three passes over all squares of 64 × 64 pixels, of which an image of RoadScene has 32; here a pass takes one of each pair."""
+SMALL_TRAINING = replace(
+    PAPER_TRAINING, batch=4, epochs=100, start_rate=3e-3, peak_rate=3e-3, classifier="efficientnet_lite0"
+)
+"""With a rate that falls from thirty times the published one, by which nothing is learnt in a few hundred steps."""
 
 CARD = MethodCard(
     name="u2fusion",
@@ -47,6 +67,7 @@ CARD = MethodCard(
     official="Luma and chroma by the rounded BT.601 constants; the result is multiplied until its own maximum, over all "
     "pixels and channels, is 255; it is in colour only if exactly one of the two files is. Saved as PNG, where the script "
     "keeps the visible file's format.",
+    training={"paper": PAPER_TRAINING, "small": SMALL_TRAINING},
 )
 
 
@@ -77,6 +98,11 @@ class U2Fusion(FusionMethod):
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
+
+    def recipe(self, settings: TrainSettings, classifier_weights: Path | None = None) -> Recipe:
+        from fusion_det.fusion.methods.u2fusion.training import U2FusionRecipe
+
+        return U2FusionRecipe(settings, self.network, classifier_weights)
 
     def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
         from fusion_det.fusion.methods.u2fusion.official import fuse_officially
