@@ -127,7 +127,10 @@ def test_mistakes(call: Call, arguments: tuple[str, ...], message: str) -> None:
 
 def test_all_means_all_that_can(call: Call, checkpoint: Path, tmp_path: Path) -> None:
     shown = call("-m", "ir,s4*,mean", "--limit", 1)
-    assert "left out: s4fusion: missing: weights/s4fusion/model.pkl; fetch it with fusion-det weights get s4fusion" in shown
+    assert (
+        "left out: s4fusion: missing: weights/s4fusion/model.pkl; fetch it with fusion-det weights get s4fusion"
+        in shown
+    )
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["ir", "mean"]
     with pytest.raises(MethodError, match="cannot fuse yet"):
         call("-m", "s4*", out=tmp_path / "only")
@@ -150,7 +153,9 @@ def test_places_of_weights(checkpoint: Path) -> None:
     with pytest.raises(MethodError, match=r"its git blob id is \w{40}, not ec101bb3e8cd84fab46e12266813687a61f2a82e"):
         build_method("s4fusion")
     assert weights_status("s4fusion", config="no_mark")[0] is False
-    with pytest.raises(MethodError, match=r"nobody has published the configuration no_mark: train it .*--weights s4fusion=FILE"):
+    with pytest.raises(
+        MethodError, match=r"nobody has published the configuration no_mark: train it .*--weights s4fusion=FILE"
+    ):
         build_method("s4fusion", config="no_mark")
     own = build_method("s4fusion", None, "no_mark").network.state_dict()
     save_checkpoint(Path("weights/s4fusion/no_mark.safetensors"), own, {"method": "s4fusion", "config": "no_mark"})

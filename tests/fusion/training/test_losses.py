@@ -140,7 +140,9 @@ def test_edges_with_a_direction() -> None:
     inside, border = 10 / 12, 2 / 12  # the border's pixels are repeated: half the response there
     expected = 2 * slope * (inside + border / 2)
     assert float(edge_loss(rising, weaker, falling)) == pytest.approx(expected, rel=1e-4)
-    assert float(FusionLoss(None, edges="direction")(rising, weaker, falling).gradient) == pytest.approx(expected, rel=1e-4)
+    assert float(FusionLoss(None, edges="direction")(rising, weaker, falling).gradient) == pytest.approx(
+        expected, rel=1e-4
+    )
 
 
 def test_without_information_both_sources_weigh_one_half(tiny_classifier: Classifier) -> None:
