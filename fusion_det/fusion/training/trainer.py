@@ -249,17 +249,19 @@ class _Recorder:
         job, progress = self.job, self.loop.progress
         if self.method.network is None:  # for the type checker
             raise TypeError("nothing to write")
+        start = _described(job.start_from)
+        earlier = (start or {}).get("card") or {}  # what those weights have seen, these have seen
         card = {
             "schema": SCHEMA,
             "method": job.method,
             "config": self.config,
-            "trained_on": job.mixture.families,
+            "trained_on": sorted({*job.mixture.families, *earlier.get("trained_on", ())}),
             "synthetic": job.mixture.synthetic,
-            "data": job.mixture.origins,
+            "data": [*job.mixture.origins, *(o for o in earlier.get("data", ()) if o not in job.mixture.origins)],
             "data_digest": job.mixture.digest,
             "settings": job.settings.as_json(),
             **self.loop.recipe.state(),
-            "started_from": _described(job.start_from),
+            "started_from": start,
             "deviations": self.loop.recipe.deviations,
             "step": progress.step,
             "steps_planned": progress.total,
