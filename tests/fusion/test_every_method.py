@@ -29,7 +29,8 @@ def _two_threads() -> Iterator[None]:
 
 
 def build(card: MethodCard) -> FusionMethod:
-    method = build_method(card.name, weights=None)
+    """In its small variant if it has one: some published networks have hundreds of millions of parameters."""
+    method = build_method(card.name, weights=None, config="tiny" if "tiny" in card.configs else None)
     assert isinstance(method, FusionMethod)
     return method
 
