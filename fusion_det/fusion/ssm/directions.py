@@ -6,35 +6,47 @@ map row by row, 1 column by column, 2 and 3 are these two reversed. S4Fusion (ar
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
-DIRECTIONS = 4
+DIRECTIONS = (0, 1, 2, 3)
 
 
-def unfold_directions(maps: torch.Tensor) -> torch.Tensor:
-    """(…, H, W) → (4, …, L), L = H·W, one sequence for each direction."""
-    rows, columns = maps.flatten(-2), maps.mT.flatten(-2)
-    return torch.stack((rows, columns, rows.flip(-1), columns.flip(-1)))
+def unfold_directions(maps: torch.Tensor, directions: Sequence[int] = DIRECTIONS) -> torch.Tensor:
+    """(…, H, W) → (K, …, L), L = H·W, one sequence for each of K directions."""
+    return torch.stack([_walked(maps, direction) for direction in directions])
 
 
-def turn_to_directions(sequences: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(4, …, L), entry k in row-major order → the same values, entry k in the order of direction k.
+def turn_to_directions(
+    sequences: torch.Tensor, height: int, width: int, directions: Sequence[int] = DIRECTIONS
+) -> torch.Tensor:
+    """(K, …, L), entry k in row-major order → the same values, entry k in the order of its direction.
 
     For what is computed position by position and differs between the directions: the scan's parameters.
     """
-    rows, columns, rows_back, columns_back = sequences
-
-    def by_columns(row_major: torch.Tensor) -> torch.Tensor:
-        return row_major.unflatten(-1, (height, width)).mT.flatten(-2)
-
-    return torch.stack((rows, by_columns(columns), rows_back.flip(-1), by_columns(columns_back).flip(-1)))
+    maps = sequences.unflatten(-1, (height, width))
+    return torch.stack([_walked(one, direction) for one, direction in zip(maps, directions, strict=True)])
 
 
-def fold_directions(sequences: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """(4, …, L) → (…, H, W): undo :func:`unfold_directions` and add the four maps up (Eq. 12)."""
-    rows = sequences[0] + sequences[2].flip(-1)
-    columns = sequences[1] + sequences[3].flip(-1)
-    return rows.unflatten(-1, (height, width)) + columns.unflatten(-1, (width, height)).mT
+def fold_directions(
+    sequences: torch.Tensor, height: int, width: int, directions: Sequence[int] = DIRECTIONS
+) -> torch.Tensor:
+    """(K, …, L) → (…, H, W): undo :func:`unfold_directions` and add the K maps up (Eq. 12)."""
+    total = sequences.new_zeros(())
+    for sequence, direction in zip(sequences, directions, strict=True):
+        forward = sequence.flip(-1) if direction >= 2 else sequence
+        by_columns = direction % 2 == 1
+        total = total + (
+            forward.unflatten(-1, (width, height)).mT if by_columns else forward.unflatten(-1, (height, width))
+        )
+    return total
+
+
+def _walked(maps: torch.Tensor, direction: int) -> torch.Tensor:
+    """(…, H, W) → (…, L), as one direction reads it."""
+    forward = (maps.mT if direction % 2 == 1 else maps).flatten(-2)
+    return forward.flip(-1) if direction >= 2 else forward
 
 
 def interleave(sequences: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 import torch
@@ -147,7 +147,15 @@ def test_strided_and_expanded_inputs() -> None:
 
 
 def plane(
-    modalities: int, batch: int, height: int, width: int, channels: int, states: int, rank: int, seed: int = 0
+    modalities: int,
+    batch: int,
+    height: int,
+    width: int,
+    channels: int,
+    states: int,
+    rank: int,
+    seed: int = 0,
+    walks: int = 4,
 ) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
 
@@ -156,21 +164,21 @@ def plane(
 
     return [
         normal(modalities, batch, height, width, channels),
-        normal(modalities, batch, height, width, 4, rank + 2 * states),
-        normal(4, channels, rank) * 0.3,
-        normal(4, channels) - 2,
-        -normal(4, channels, states).abs() * 2,
-        normal(4, channels),
+        normal(modalities, batch, height, width, walks, rank + 2 * states),
+        normal(walks, channels, rank) * 0.3,
+        normal(walks, channels) - 2,
+        -normal(walks, channels, states).abs() * 2,
+        normal(walks, channels),
     ]
 
 
-def plane_errors(inputs: list[torch.Tensor]) -> list[float]:
+def plane_errors(inputs: list[torch.Tensor], directions: Sequence[int] = (0, 1, 2, 3)) -> list[float]:
     """Of y and all gradients, against the composition in float64, over each result's largest value."""
     dy = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(1))
     results = []
     for dtype, scan in ((torch.float32, scan_2d), (torch.float64, compose_scan_2d)):
         leaves = [x.to(dtype).clone().requires_grad_() for x in inputs]
-        y = scan(*leaves, backend="cpu" if dtype == torch.float32 else "reference")
+        y = scan(*leaves, directions=directions, backend="cpu" if dtype == torch.float32 else "reference")
         y.backward(dy.to(dtype))
         results.append([y.detach(), *(leaf.grad for leaf in leaves)])
     return [float((a - b).abs().max() / b.abs().max().clamp_min(1e-30)) for a, b in zip(*results, strict=True)]
@@ -198,6 +206,23 @@ def test_maps_of_any_shape(
 ) -> None:
     torch.set_num_threads(threads)
     assert max(plane_errors(plane(modalities, batch, height, width, channels, states, rank))) < 5e-4
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    directions=st.lists(st.integers(0, 3), min_size=1, max_size=4),
+    modalities=st.integers(1, 2),
+    batch=st.integers(1, 2),
+    height=st.integers(1, 9),
+    width=st.integers(1, 90),
+    threads=st.integers(1, 4),
+)
+def test_some_directions_of_maps(
+    directions: list[int], modalities: int, batch: int, height: int, width: int, threads: int
+) -> None:
+    torch.set_num_threads(threads)
+    inputs = plane(modalities, batch, height, width, 20, 3, 2, walks=len(directions))
+    assert max(plane_errors(inputs, directions)) < 5e-4
 
 
 def test_scans_of_maps_have_exact_derivatives() -> None:

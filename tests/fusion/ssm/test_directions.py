@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -69,7 +70,7 @@ def test_modalities_take_turns() -> None:
 # Scans of maps
 
 
-def map_inputs(modalities: int, height: int, width: int) -> dict[str, torch.Tensor]:
+def map_inputs(modalities: int, height: int, width: int, walks: int = 4) -> dict[str, torch.Tensor]:
     """b=2, d=3, r=2, N=2; float64."""
     generator = torch.Generator().manual_seed(0)
 
@@ -78,11 +79,11 @@ def map_inputs(modalities: int, height: int, width: int) -> dict[str, torch.Tens
 
     return {
         "u": normal(modalities, 2, height, width, 3),
-        "params": normal(modalities, 2, height, width, 4, 6),
-        "dt_weight": normal(4, 3, 2),
-        "dt_bias": normal(4, 3),
-        "A": -normal(4, 3, 2).abs(),
-        "D": normal(4, 3),
+        "params": normal(modalities, 2, height, width, walks, 6),
+        "dt_weight": normal(walks, 3, 2),
+        "dt_bias": normal(walks, 3),
+        "A": -normal(walks, 3, 2).abs(),
+        "D": normal(walks, 3),
     }
 
 
@@ -93,12 +94,13 @@ def walk(
     dt_bias: torch.Tensor,
     A: torch.Tensor,
     D: torch.Tensor,
+    directions: Sequence[int] = (0, 1, 2, 3),
 ) -> torch.Tensor:
     """Go from position to position; the modalities' tokens of a position follow each other (spec.md, sections 2 and 4)."""
     y = torch.zeros_like(u)
-    for k in range(4):
+    for k, direction in enumerate(directions):
         state = torch.zeros(*u.shape[1:2], *A.shape[1:], dtype=u.dtype)  # (b,d,N)
-        for i, j in order(k, *u.shape[2:4]):
+        for i, j in order(direction, *u.shape[2:4]):
             for m in range(u.shape[0]):
                 t, B, C = params[m, :, i, j, k].split((dt_weight.shape[2], A.shape[2], A.shape[2]), dim=-1)
                 step = F.softplus(t @ dt_weight[k].T + dt_bias[k])  # (b,d)
@@ -113,6 +115,20 @@ def walk(
 def test_composed_scan_is_a_walk_over_the_map(modalities: int, height: int, width: int) -> None:
     inputs = map_inputs(modalities, height, width)
     torch.testing.assert_close(scan_2d(**inputs, backend="reference"), walk(**inputs))
+
+
+@pytest.mark.parametrize("directions", [(0,), (3,), (0, 2), (3, 1), (2, 0, 1), (1, 1)], ids=str)
+@pytest.mark.parametrize("modalities", [1, 2])
+def test_some_directions_alone(modalities: int, directions: tuple[int, ...]) -> None:
+    inputs = map_inputs(modalities, 3, 4, len(directions))
+    composed = scan_2d(**inputs, directions=directions, backend="reference")
+    torch.testing.assert_close(composed, walk(**inputs, directions=directions))
+
+
+@pytest.mark.parametrize("directions", [(), (4,), (0, -1)], ids=str)
+def test_unknown_directions(directions: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="directions are some of"):
+        scan_2d(**map_inputs(1, 2, 2, len(directions)), directions=directions)
 
 
 def test_composed_scan_on_meta_has_the_shape_of_u() -> None:
@@ -144,7 +160,7 @@ def test_gradients_of_the_composition() -> None:
         ("params", (2, 2, 4, 5, 4, 7), "params is"),
         ("dt_weight", (4, 3), "dt_weight is"),
         ("dt_bias", (12,), "dt_bias is"),
-        ("A", (12, 2), "A \\(4,d,N\\)"),
+        ("A", (12, 2), "A \\(K,d,N\\)"),
         ("D", (4, 2), "D is"),
     ],
 )

@@ -45,10 +45,11 @@ def scan_2d_cpu(
     dt_bias: torch.Tensor,
     A: torch.Tensor,
     D: torch.Tensor,
+    directions: Sequence[int],
 ) -> torch.Tensor:
     """The ``cpu`` backend of :func:`fusion_det.fusion.ssm.scan_2d`, computed in float32."""
     inputs = tuple(map(_plain, (u, params, dt_weight, dt_bias, A, D)))
-    y: torch.Tensor = _PlaneScan.apply(*inputs, _goes_back(inputs))
+    y: torch.Tensor = _PlaneScan.apply(*inputs, tuple(directions), _goes_back(inputs))
     return y.to(u.dtype)
 
 
@@ -161,17 +162,18 @@ class _PlaneScan(torch.autograd.Function):
         dt_bias: torch.Tensor,
         A: torch.Tensor,
         D: torch.Tensor,
+        directions: tuple[int, ...],
         save: bool,
     ) -> torch.Tensor:
         modalities, batch, height, width, channels = u.shape
         rank, states = dt_weight.shape[2], A.shape[2]
         packed = tuple(map(_in_lanes, (dt_weight, dt_bias, A * _LOG2_E, D)))
         blocks, chunks = -(-channels // LANES), -(-modalities * height * width // CHUNK)
-        saved = u.new_empty((batch, 4, chunks, blocks, states, LANES) if save else 0)
-        copies = _copies(batch)
+        saved = u.new_empty((batch, len(directions), chunks, blocks, states, LANES) if save else 0)
+        copies = _copies(batch, directions)
         y = [torch.empty_like(u) for _ in range(copies)]
         shape = (modalities, batch, height, width, channels, rank, states)
-        inputs = tuple(map(_flat, (u, params, *packed)))
+        inputs = (*map(_flat, (u, params, *packed)), np.array(directions, np.int64))
         tasks = [
             (*map(_flat, (y[copy], saved)), save, item, copy, copies, *share, *shape)
             for item in range(batch)
@@ -179,7 +181,7 @@ class _PlaneScan(torch.autograd.Function):
             for share in shares(batch * copies, blocks)
         ]
         run_tasks(plane_forward, inputs, tasks)
-        ctx.shape = shape
+        ctx.shape, ctx.directions = shape, directions
         ctx.save_for_backward(u, params, *packed, saved)
         return _total(y)
 
@@ -188,14 +190,16 @@ class _PlaneScan(torch.autograd.Function):
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         u, params, dt_weight, dt_bias, A, D, saved = ctx.saved_tensors
         _, batch, _, _, channels, rank, states = ctx.shape
-        blocks, copies = A.shape[1], _copies(batch)
+        walks, blocks, copies = len(ctx.directions), A.shape[1], _copies(batch, ctx.directions)
         parts = shares(batch * copies, blocks)
         du = [torch.empty_like(u) for _ in range(copies)]
         dparams = [torch.empty_like(params) for _ in parts]
-        d_weight = u.new_zeros(batch, 4, blocks, rank, LANES)
-        dA = u.new_zeros(batch, 4, blocks, states, LANES)
-        dbias, dD = (u.new_zeros(batch, 4, blocks, LANES) for _ in range(2))
-        inputs = tuple(map(_flat, (u, params, dt_weight, dt_bias, A, D, saved, grad.to(torch.float32).contiguous())))
+        d_weight = u.new_zeros(batch, walks, blocks, rank, LANES)
+        dA = u.new_zeros(batch, walks, blocks, states, LANES)
+        dbias, dD = (u.new_zeros(batch, walks, blocks, LANES) for _ in range(2))
+        given = tuple(map(_flat, (u, params, dt_weight, dt_bias, A, D)))
+        kept = tuple(map(_flat, (saved, grad.to(torch.float32).contiguous())))
+        inputs = (*given, np.array(ctx.directions, np.int64), *kept)
         sums = tuple(map(_flat, (d_weight, dbias, dA, dD)))
         tasks = [
             (*map(_flat, (du[copy], dparams[part])), *sums, item, copy, copies, *share, *ctx.shape)
@@ -204,7 +208,7 @@ class _PlaneScan(torch.autograd.Function):
             for part, share in enumerate(parts)
         ]
         run_tasks(plane_backward, inputs, tasks)
-        return (_total(du), _total(dparams), *(_from_lanes(x, channels) for x in (d_weight, dbias, dA, dD)), None)
+        return (_total(du), _total(dparams), *(_from_lanes(x, channels) for x in (d_weight, dbias, dA, dD)), None, None)
 
 
 def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -215,6 +219,6 @@ def _total(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return total
 
 
-def _copies(batch: int) -> int:
-    """Results to add up: one if every thread has an image of its own, else one for rows and one for columns of each."""
-    return 1 if batch >= torch.get_num_threads() else 2
+def _copies(batch: int, directions: Sequence[int]) -> int:
+    """Results to add up: one if every thread has an image of its own, else two, of every other walk (rows and columns)."""
+    return 1 if batch >= torch.get_num_threads() else min(2, len(directions))

@@ -44,18 +44,18 @@ def _walk(
 
 
 @inlined
-def _load_params(params: Any, places: Any, direction: int, count: int, steps: int, out: Any) -> None:
+def _load_params(params: Any, places: Any, walks: int, walk: int, count: int, steps: int, out: Any) -> None:
     """t, B and C of ``steps`` steps, ``count`` numbers each, one step after the other."""
     for t in range(steps):
-        index = (places[t] * 4 + direction) * count
+        index = (places[t] * walks + walk) * count
         for j in range(0, count, 16):
             store_some(out, t * count + j, load_some(params, index + j, min(16, count - j)), min(16, count - j))
 
 
 @inlined
-def _prefetch_params(params: Any, places: Any, direction: int, count: int, steps: int) -> None:
+def _prefetch_params(params: Any, places: Any, walks: int, walk: int, count: int, steps: int) -> None:
     for t in range(steps):
-        index = (places[t] * 4 + direction) * count
+        index = (places[t] * walks + walk) * count
         for j in range(0, count, 16):
             prefetch(params, index + j)
 
@@ -77,17 +77,18 @@ def _delta_of_step(params: Any, t: int, dt_weight: Any, w: int, rank: int, bias:
 
 @kernel
 def plane_forward(
-    u: Any, params: Any, dt_weight: Any, bias: Any, A: Any, D: Any, y: Any, saved: Any, save: bool,
+    u: Any, params: Any, dt_weight: Any, bias: Any, A: Any, D: Any, directions: Any, y: Any, saved: Any, save: bool,
     item: int, begin: int, stride: int, first: int, end: int,
     modalities: int, batch: int, height: int, width: int, channels: int, rank: int, states: int,
 ) -> None:  # fmt: skip
-    """Write to ``y`` the sum of the scans in directions begin, begin + stride, … < 4, of channel blocks ``first`` to ``end``.
+    """Write to ``y`` the sum of the walks begin, begin + stride, … < K, of channel blocks ``first`` to ``end``.
 
     Args:
-        u, y: flat (M,b,H·W,d). params: flat (M,b,H·W,4,r+2N). dt_weight: flat (4,blocks,r,16). A: flat (4,blocks,N,16) in
-            units of log2(e). bias, D: flat (4,blocks,16). saved: flat (b,4,chunks,blocks,N,16), the states at the beginning
-            of each chunk, written if ``save``.
+        directions: (K,) int64, of each walk. u, y: flat (M,b,H·W,d). params: flat (M,b,H·W,K,r+2N). dt_weight: flat
+            (K,blocks,r,16). A: flat (K,blocks,N,16) in units of log2(e). bias, D: flat (K,blocks,16). saved: flat
+            (b,K,chunks,blocks,N,16), the states at the beginning of each chunk, written if ``save``.
     """
+    walks = len(directions)
     blocks = (channels + 15) // 16
     total = modalities * height * width
     chunks = (total + CHUNK - 1) // CHUNK
@@ -100,7 +101,8 @@ def plane_forward(
     )
     here = room(CHUNK * numbers)
     places, ahead = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
-    for direction in range(begin, 4, stride):
+    for walk in range(begin, walks, stride):
+        direction = directions[walk]
         clear(state, 0, (end - first) * states)
         _walk(places, 0, min(CHUNK, total), direction, item, batch, modalities, height, width)
         for chunk in range(chunks):
@@ -108,17 +110,17 @@ def plane_forward(
             steps = min(CHUNK, total - start)
             coming = max(0, min(CHUNK, total - start - CHUNK))
             _walk(ahead, start + CHUNK, coming, direction, item, batch, modalities, height, width)
-            _load_params(params, places, direction, numbers, steps, here)
-            _prefetch_params(params, ahead, direction, numbers, coming)
+            _load_params(params, places, walks, walk, numbers, steps, here)
+            _prefetch_params(params, ahead, walks, walk, numbers, coming)
             for block in range(first, end):
                 h = (block - first) * size
                 if save:
-                    where = (((item * 4 + direction) * chunks + chunk) * blocks + block) * size
+                    where = (((item * walks + walk) * chunks + chunk) * blocks + block) * size
                     for n in range(states):
                         store(saved, where + n * 16, load(state, h + n * 16))
                 channel = block * 16
                 count = min(16, channels - channel)
-                weights = (direction * blocks + block) * 16
+                weights = (walk * blocks + block) * 16
                 offset, skip = load(bias, weights), load(D, weights)
                 for t in range(steps):
                     if t < coming:
@@ -149,7 +151,7 @@ def plane_forward(
                 for t in range(steps):
                     index = places[t] * channels + channel
                     value = load(out, t * 16)
-                    if direction > begin:
+                    if walk > begin:
                         value = value + load_some(y, index, count)
                     store_some(y, index, value, count)
             places, ahead = ahead, places
@@ -157,18 +159,19 @@ def plane_forward(
 
 @kernel
 def plane_backward(
-    u: Any, params: Any, dt_weight: Any, bias: Any, A: Any, D: Any, saved: Any, grad: Any,
+    u: Any, params: Any, dt_weight: Any, bias: Any, A: Any, D: Any, directions: Any, saved: Any, grad: Any,
     du: Any, dparams: Any, d_weight: Any, dbias: Any, dA: Any, dD: Any,
     item: int, begin: int, stride: int, first: int, end: int,
     modalities: int, batch: int, height: int, width: int, channels: int, rank: int, states: int,
 ) -> None:  # fmt: skip
-    """Gradients of :func:`plane_forward` for the same item, directions and blocks, chunk by chunk from the last.
+    """Gradients of :func:`plane_forward` for the same item, walks and blocks, chunk by chunk from the last.
 
     Args:
         saved: from the forward. grad: gradient of y. du: like u. dparams: like params, of these blocks alone.
-            d_weight: flat (b,4,blocks,r,16); dbias, dD: flat (b,4,blocks,16); dA: flat (b,4,blocks,N,16), in units of A
+            d_weight: flat (b,K,blocks,r,16); dbias, dD: flat (b,K,blocks,16); dA: flat (b,K,blocks,N,16), in units of A
             itself; these four zeroed by the caller.
     """
+    walks = len(directions)
     blocks = (channels + 15) // 16
     total = modalities * height * width
     chunks = (total + CHUNK - 1) // CHUNK
@@ -185,9 +188,10 @@ def plane_backward(
     dBs, dCs = room(span), room(span)
     here, there = room(CHUNK * numbers), room(CHUNK * numbers)
     places, ahead = np.empty(CHUNK, np.int64), np.empty(CHUNK, np.int64)
-    for direction in range(begin, 4, stride):
+    for walk in range(begin, walks, stride):
+        direction = directions[walk]
         clear(carry, 0, mine * states)
-        pair = item * 4 + direction
+        pair = item * walks + walk
         own = pair * blocks + first
         start = (chunks - 1) * CHUNK
         _walk(places, start, total - start, direction, item, batch, modalities, height, width)
@@ -197,12 +201,12 @@ def plane_backward(
             steps = min(CHUNK, total - start)
             coming = CHUNK if chunk > 0 else 0
             _walk(ahead, start - CHUNK, coming, direction, item, batch, modalities, height, width)
-            _load_params(params, places, direction, numbers, steps, here)
-            _prefetch_params(params, ahead, direction, numbers, coming)
+            _load_params(params, places, walks, walk, numbers, steps, here)
+            _prefetch_params(params, ahead, walks, walk, numbers, coming)
             for k in range(mine):
                 channel = (first + k) * 16
                 count = min(16, channels - channel)
-                weights = (direction * blocks + first + k) * 16
+                weights = (walk * blocks + first + k) * 16
                 offset = load(bias, weights)
                 for t in range(steps):
                     if t < coming:
@@ -226,7 +230,7 @@ def plane_backward(
                     block = first + k
                     go_back(
                         saved, ((pair * chunks + chunk) * blocks + block) * size + n * 16,
-                        A, ((direction * blocks + block) * states + n) * 16,
+                        A, ((walk * blocks + block) * states + n) * 16,
                         carry, dA, k * size + n * 16, own * size,
                         dt, drive, g, k * span, here, rank + n, here, rank + states + n, numbers, steps,
                         decays, befores, d_drive, d_dt, dBs, dCs,
@@ -236,7 +240,7 @@ def plane_backward(
             for k in range(mine):
                 channel = (first + k) * 16
                 count = min(16, channels - channel)
-                skip = load(D, (direction * blocks + first + k) * 16)
+                skip = load(D, (walk * blocks + first + k) * 16)
                 sum_bias, sum_skip = load(dbias, (own + k) * 16), load(dD, (own + k) * 16)
                 for t in range(steps):
                     p = k * span + t * 16
@@ -247,16 +251,16 @@ def plane_backward(
                     store(d_dt, p, raw)
                     index = places[t] * channels + channel
                     inner = push * load(dt, p) + skip * gradient
-                    if direction > begin:
+                    if walk > begin:
                         inner = inner + load_some(du, index, count)
                     store_some(du, index, inner, count)
                 store(dbias, (own + k) * 16, sum_bias)
                 store(dD, (own + k) * 16, sum_skip)
             _go_back_to_rank(
-                d_dt, dt_weight, d_weight, here, there, direction, blocks, first, mine, own, rank, numbers, steps, dBs
+                d_dt, dt_weight, d_weight, here, there, walk, blocks, first, mine, own, rank, numbers, steps, dBs
             )
             for t in range(steps):
-                index = (places[t] * 4 + direction) * numbers
+                index = (places[t] * walks + walk) * numbers
                 for j in range(0, numbers, 16):
                     width_left = min(16, numbers - j)
                     store_some(dparams, index + j, load_some(there, t * numbers + j, width_left), width_left)
@@ -266,13 +270,13 @@ def plane_backward(
 @inlined
 def _go_back_to_rank(
     raw: Any, dt_weight: Any, d_weight: Any, here: Any, there: Any,
-    direction: int, blocks: int, first: int, mine: int, own: int, rank: int, numbers: int, steps: int, sums: Any,
+    walk: int, blocks: int, first: int, mine: int, own: int, rank: int, numbers: int, steps: int, sums: Any,
 ) -> None:  # fmt: skip
     """From the gradient of Δ before its softplus, (mine,CHUNK,16), to those of t and of the weights that made it of t."""
     for j in range(rank):
         clear(sums, 0, steps)
         for k in range(mine):
-            weight = load(dt_weight, ((direction * blocks + first + k) * rank + j) * 16)
+            weight = load(dt_weight, ((walk * blocks + first + k) * rank + j) * 16)
             place = ((own + k) * rank + j) * 16
             total = load(d_weight, place)
             for t in range(steps):
