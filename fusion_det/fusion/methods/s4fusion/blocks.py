@@ -13,12 +13,18 @@ import torch.nn.functional as F
 from torch import nn
 
 from fusion_det.fusion.methods.s4fusion.config import PATCH_SIZE, PATCH_STRIDE
-from fusion_det.fusion.methods.s4fusion.kernels import depthwise_silu, gated_norm
 from fusion_det.fusion.ssm import project, scan_2d
+from fusion_det.fusion.ssm.layers import (
+    at_least_float32,
+    depthwise_silu,
+    first_decay_logs,
+    first_step_biases,
+    gated_norm,
+    undecayed,
+    uniform_parameter,
+)
 
 DIRECTIONS = 4
-_STEP_RANGE = 1e-3, 1e-1
-"""Range of the step sizes Δ a fresh block begins with."""
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -26,18 +32,6 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs, bias=False)
     nn.init.trunc_normal_(layer.weight, std=0.02)
     return layer
-
-
-def uniform_parameter(shape: tuple[int, ...], bound: float) -> nn.Parameter:
-    """Uniform in ±bound."""
-    return nn.Parameter(nn.init.uniform_(torch.empty(shape), -bound, bound))
-
-
-def undecayed(values: torch.Tensor) -> nn.Parameter:
-    """A parameter that weight decay must leave alone, marked by an attribute ``_no_weight_decay`` for the optimiser's setup."""
-    parameter = nn.Parameter(values)
-    parameter._no_weight_decay = True  # type: ignore[attr-defined]
-    return parameter
 
 
 class SS2D(nn.Module):
@@ -48,8 +42,6 @@ class SS2D(nn.Module):
 
     Args:
         width: C. states: N, the size of the hidden state. expansion: the inner width d is ``expansion * width``.
-
-    The scan runs in float32 whatever the precision of the network, like mamba's: it multiplies thousands of factors.
     """
 
     def __init__(self, width: int, states: int, expansion: float) -> None:
@@ -60,11 +52,8 @@ class SS2D(nn.Module):
         self.conv2d = nn.Conv2d(inner, inner, 3, padding=1, groups=inner)
         self.x_proj_weight = uniform_parameter((DIRECTIONS, rank + 2 * states, inner), inner**-0.5)
         self.dt_projs_weight = uniform_parameter((DIRECTIONS, inner, rank), rank**-0.5)
-        low, high = map(math.log, _STEP_RANGE)
-        step = torch.empty(DIRECTIONS, inner).uniform_(low, high).exp_().clamp_min(1e-4)
-        self.dt_projs_bias = nn.Parameter(step + (-torch.expm1(-step)).log())  # the inverse of softplus
-        decay = torch.arange(1, states + 1, dtype=torch.float32).log()
-        self.A_logs = undecayed(decay.repeat(DIRECTIONS * inner, 1))
+        self.dt_projs_bias = nn.Parameter(first_step_biases(DIRECTIONS, inner))
+        self.A_logs = undecayed(first_decay_logs(DIRECTIONS * inner, states))
         self.Ds = undecayed(torch.ones(DIRECTIONS * inner))
         self.out_norm = nn.LayerNorm(inner)
         self.out_proj = linear(inner, width)
@@ -87,17 +76,13 @@ class SS2D(nn.Module):
     def scan(self, u: torch.Tensor, params: torch.Tensor) -> torch.Tensor:
         """The sum of the four directions' scans, (M,b,H,W,d)."""
         return scan_2d(
-            _at_least_float32(u),
-            _at_least_float32(params),
-            _at_least_float32(self.dt_projs_weight),
-            _at_least_float32(self.dt_projs_bias),
-            -torch.exp(_at_least_float32(self.A_logs)).unflatten(0, (DIRECTIONS, -1)),
-            _at_least_float32(self.Ds).unflatten(0, (DIRECTIONS, -1)),
+            at_least_float32(u),
+            at_least_float32(params),
+            at_least_float32(self.dt_projs_weight),
+            at_least_float32(self.dt_projs_bias),
+            -torch.exp(at_least_float32(self.A_logs)).unflatten(0, (DIRECTIONS, -1)),
+            at_least_float32(self.Ds).unflatten(0, (DIRECTIONS, -1)),
         )
-
-
-def _at_least_float32(x: torch.Tensor) -> torch.Tensor:
-    return x if x.dtype == torch.float64 else x.float()
 
 
 class VSSBlock(nn.Module):

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fusion_det.fusion.methods.s4fusion.blocks import DIRECTIONS, SS2D, uniform_parameter
+from fusion_det.fusion.methods.s4fusion.blocks import DIRECTIONS, SS2D
 from fusion_det.fusion.methods.s4fusion.config import S4FusionConfig
 from fusion_det.fusion.ssm import project
+from fusion_det.fusion.ssm.layers import uniform_parameter
 
 
 class CrossSS2D(SS2D):

@@ -62,13 +62,13 @@ def _plain(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.to(torch.float32).contiguous()
 
 
-def _flat(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+def flat(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     """The memory of a contiguous tensor as one row of float32."""
     flat: np.ndarray[Any, Any] = tensor.detach().view(-1).numpy()
     return flat
 
 
-def _in_lanes(weights: torch.Tensor) -> torch.Tensor:
+def in_lanes(weights: torch.Tensor) -> torch.Tensor:
     """(groups, channels, …) → (groups, blocks, …, 16), zero beyond the last channel."""
     channels = weights.shape[1]
     blocks = -(-channels // LANES)
@@ -99,8 +99,8 @@ class _SequenceScan(torch.autograd.Function):
         groups, states = B.shape[1:3]
         in_group = channels // groups
         blocks, chunks = -(-in_group // LANES), -(-length // CHUNK)
-        rates = _in_lanes(A.view(groups, in_group, states) * _LOG2_E)
-        packed = (rates, _in_lanes(bias.view(groups, in_group)), _in_lanes(D.view(groups, in_group)))
+        rates = in_lanes(A.view(groups, in_group, states) * _LOG2_E)
+        packed = (rates, in_lanes(bias.view(groups, in_group)), in_lanes(D.view(groups, in_group)))
         y = torch.empty_like(u)
         last = u.new_empty(batch, groups, blocks, states, LANES)
         saved = u.new_empty((batch, groups, chunks, blocks, states, LANES) if save else 0)
@@ -109,7 +109,7 @@ class _SequenceScan(torch.autograd.Function):
         pairs = [(item, group) for item in range(batch) for group in range(groups)]
         tasks = [(*pair, *share, *shape) for pair in pairs for share in shares(len(pairs), blocks)]
         if length:
-            run_tasks(scan_forward, (*map(_flat, arrays), save, softplus), tasks)
+            run_tasks(scan_forward, (*map(flat, arrays), save, softplus), tasks)
         else:
             last.zero_()
         ctx.softplus, ctx.shape = softplus, shape
@@ -130,9 +130,9 @@ class _SequenceScan(torch.autograd.Function):
         parts = shares(batch * groups, blocks)
         # Each share of a group's channels has its own gradients of B and C, so that threads do not meet.
         dB, dC = ([torch.empty_like(B) for _ in parts] for _ in range(2))
-        inputs = tuple(map(_flat, (u, delta, B, C, rates, bias, D, saved, grad.to(torch.float32).contiguous())))
+        inputs = tuple(map(flat, (u, delta, B, C, rates, bias, D, saved, grad.to(torch.float32).contiguous())))
         tasks = [
-            (*map(_flat, (du, ddelta, dB[part], dC[part], dA, dbias, dD)), item, group, *share, *ctx.shape)
+            (*map(flat, (du, ddelta, dB[part], dC[part], dA, dbias, dD)), item, group, *share, *ctx.shape)
             for item in range(batch)
             for group in range(groups)
             for part, share in enumerate(parts)
@@ -167,15 +167,15 @@ class _PlaneScan(torch.autograd.Function):
     ) -> torch.Tensor:
         modalities, batch, height, width, channels = u.shape
         rank, states = dt_weight.shape[2], A.shape[2]
-        packed = tuple(map(_in_lanes, (dt_weight, dt_bias, A * _LOG2_E, D)))
+        packed = tuple(map(in_lanes, (dt_weight, dt_bias, A * _LOG2_E, D)))
         blocks, chunks = -(-channels // LANES), -(-modalities * height * width // CHUNK)
         saved = u.new_empty((batch, len(directions), chunks, blocks, states, LANES) if save else 0)
         copies = _copies(batch, directions)
         y = [torch.empty_like(u) for _ in range(copies)]
         shape = (modalities, batch, height, width, channels, rank, states)
-        inputs = (*map(_flat, (u, params, *packed)), np.array(directions, np.int64))
+        inputs = (*map(flat, (u, params, *packed)), np.array(directions, np.int64))
         tasks = [
-            (*map(_flat, (y[copy], saved)), save, item, copy, copies, *share, *shape)
+            (*map(flat, (y[copy], saved)), save, item, copy, copies, *share, *shape)
             for item in range(batch)
             for copy in range(copies)
             for share in shares(batch * copies, blocks)
@@ -197,12 +197,12 @@ class _PlaneScan(torch.autograd.Function):
         d_weight = u.new_zeros(batch, walks, blocks, rank, LANES)
         dA = u.new_zeros(batch, walks, blocks, states, LANES)
         dbias, dD = (u.new_zeros(batch, walks, blocks, LANES) for _ in range(2))
-        given = tuple(map(_flat, (u, params, dt_weight, dt_bias, A, D)))
-        kept = tuple(map(_flat, (saved, grad.to(torch.float32).contiguous())))
+        given = tuple(map(flat, (u, params, dt_weight, dt_bias, A, D)))
+        kept = tuple(map(flat, (saved, grad.to(torch.float32).contiguous())))
         inputs = (*given, np.array(ctx.directions, np.int64), *kept)
-        sums = tuple(map(_flat, (d_weight, dbias, dA, dD)))
+        sums = tuple(map(flat, (d_weight, dbias, dA, dD)))
         tasks = [
-            (*map(_flat, (du[copy], dparams[part])), *sums, item, copy, copies, *share, *ctx.shape)
+            (*map(flat, (du[copy], dparams[part])), *sums, item, copy, copies, *share, *ctx.shape)
             for item in range(batch)
             for copy in range(copies)
             for part, share in enumerate(parts)
