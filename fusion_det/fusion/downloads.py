@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from fusion_det.errors import MethodError
 from fusion_det.files import folder_lock
 from fusion_det.fusion.method import MethodCard, WeightsInfo
-from fusion_det.fusion.weights import weights_places, wrong_digest
+from fusion_det.fusion.weights import single_files, weights_places, wrong_digest
 from fusion_det.progress import NoProgress, Progress
 
 TIMEOUT = 60.0
@@ -36,7 +36,7 @@ class Fetched:
 
 
 def fetch_weights(card: MethodCard, root: Path | None = None, progress: Progress | None = None) -> Fetched:
-    """Fetch the published weights of a method and put them where they are looked for.
+    """Fetch the published weights of a method, all files of them, and put them where they are looked for.
 
     What arrives is kept beside that place (``.FILE.part``) until it is whole and has the published digest, so that a broken
     connection costs only what had not arrived yet. Two processes that want the same file fetch it once.
@@ -48,11 +48,17 @@ def fetch_weights(card: MethodCard, root: Path | None = None, progress: Progress
         MethodError: nothing to fetch, no address, another file in that place, no connection, or not the published file; the
             message names the address, and the place where a file fetched in another way belongs.
     """
-    places = weights_places(card)
-    if card.weights is None or not places:
+    if card.weights is None:
         raise MethodError(f"{card.name} learns nothing, so there are no weights to get")
-    place = places[0] if root is None else root / card.name / card.weights.file
-    address = _address(card, card.weights, place)
+    optional = {part.file for part in card.weights.beside if not part.needed and part.url is None}
+    singles = [single for single in single_files(card) if single.weights and single.weights.file not in optional]
+    fetched = [_fetch_file(single, single.weights, root, progress) for single in singles if single.weights]
+    return Fetched(fetched[0].file, new=any(one.new for one in fetched))
+
+
+def _fetch_file(card: MethodCard, info: WeightsInfo, root: Path | None, progress: Progress | None) -> Fetched:
+    place = weights_places(card)[0] if root is None else root / card.name / info.file
+    address = _address(card, info, place)
     with folder_lock(place):
         if place.is_file():
             wrong = wrong_digest(card, place)

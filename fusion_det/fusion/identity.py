@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from fusion_det.errors import MethodError
 from fusion_det.files import digest_json, remembered_digest
 from fusion_det.fusion.build import chosen_config, chosen_weights, found_weights
-from fusion_det.fusion.method import used_precision
+from fusion_det.fusion.method import MethodCard, used_precision
 from fusion_det.fusion.registry import Registration, default_registry
 from fusion_det.fusion.spec import MethodSpec
-from fusion_det.fusion.weights import WeightsChoice
+from fusion_det.fusion.weights import WeightsChoice, files_of
 from fusion_det.source_digest import meaning_digest
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def method_identity(
     Returns:
         ``name``: of the method, whatever its row is called; ``code``: sha256 over the method's module or package (an
         outsider's: its whole top-level package), its declared ``sources`` and ``SHARED_SOURCES``, comments, docstrings and
-        layout left out; ``weights``: sha256 of the file, None without any; ``config``: its full name or None; ``dtype``: what
+        layout left out; ``weights``: sha256 of the file (of several: over theirs), None without any; ``config``: its full name or None; ``dtype``: what
         its network computes in (float32 without one); ``protocol``, where it is the official one. For ``NAME=FOLDER`` also
         ``images``: digest of the images' names, sizes and modification times. (Not of their bytes: hashing 4200 images
         takes many seconds, and this is asked on every run.)
@@ -78,11 +78,16 @@ def method_identity(
     identity = {
         "name": spec.method,
         "code": _code_digest((_own_source(entry), *entry.sources, *around)),
-        "weights": None if found is None else remembered_digest(found.file),
+        "weights": None if found is None else _weights_digest(entry.card, found.file),
         "config": chosen_config(entry.card, choice, config),
         "dtype": used_precision(entry.card, dtype),
     }
     return identity if protocol == "common" else {**identity, "protocol": protocol}
+
+
+def _weights_digest(card: MethodCard, file: Path) -> str:
+    digests = [remembered_digest(part) for part in files_of(card, file)]
+    return digests[0] if len(digests) == 1 else digest_json(digests)
 
 
 def folder_signature(folder: Path) -> str:

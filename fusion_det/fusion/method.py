@@ -24,6 +24,21 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
+class PublishedFile:
+    """A further file of published weights, which belongs into the folder of the first.
+
+    git_blob, sha256, url: as of :class:`WeightsInfo`. needed: nothing can be fused without it; otherwise the card says for what
+        it is.
+    """
+
+    file: str
+    git_blob: str | None = None
+    sha256: str | None = None
+    url: str | None = None
+    needed: bool = True
+
+
+@dataclass(frozen=True)
 class WeightsInfo:
     """Where a learned method's weights come from and how the right file is recognised.
 
@@ -32,6 +47,7 @@ class WeightsInfo:
     trained_on: dataset ids whose images the weights have seen ("msrs", "m3fd", …), for the contamination column.
     url: address of exactly these bytes, from which ``fusion-det weights get`` fetches them and checks the digest; None where
         there is none that lasts (a cloud drive, a branch that moves).
+    beside: further files, where the weights were published as several.
     """
 
     origin: str
@@ -41,6 +57,7 @@ class WeightsInfo:
     sha256: str | None = None
     trained_on: tuple[str, ...] = ()
     url: str | None = None
+    beside: tuple[PublishedFile, ...] = ()
 
 
 @dataclass(frozen=True)

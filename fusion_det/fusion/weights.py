@@ -12,7 +12,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -73,6 +73,31 @@ def _is_published(card: MethodCard, config: str | None) -> bool:
     return config in (None, *card.configs[:1])
 
 
+def single_files(card: MethodCard) -> list[MethodCard]:
+    """The card once for each file that its weights were published as, the first one first, as if there were no other."""
+    info = card.weights
+    if info is None:
+        return []
+    others = (
+        replace(info, file=part.file, git_blob=part.git_blob, sha256=part.sha256, url=part.url, beside=())
+        for part in info.beside
+    )
+    return [replace(card, weights=single) for single in (replace(info, beside=()), *others)]
+
+
+def files_of(card: MethodCard, file: Path) -> list[Path]:
+    """``file``, and what lies beside it of weights published as several files. A ``.safetensors`` file is always the whole."""
+    if card.weights is None or file.suffix == ".safetensors":
+        return [file]
+    beside = (file.with_name(part.file) for part in card.weights.beside)
+    return [file, *(other for other in beside if other.is_file() and other != file)]
+
+
+def _missing_beside(card: MethodCard, file: Path) -> list[Path]:
+    parts = () if card.weights is None else card.weights.beside
+    return [other for part in parts if part.needed and not (other := file.with_name(part.file)).is_file()]
+
+
 def find_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str | None = None) -> FoundWeights | None:
     """The file to load, or None when there is none to be found (or none is wanted). At most digests and cards are read."""
     if choice is None or choice == "trained" or card.weights is None:
@@ -82,9 +107,17 @@ def find_weights(card: MethodCard, choice: WeightsChoice = "auto", config: str |
             return None
         return FoundWeights(choice, "official" if _is_official(card, choice) else "own")
     if choice != "shipped":
-        place = next((place for place in weights_places(card, config) if place.is_file()), None)
-        if place is not None and (choice == "auto" or _is_published(card, config)):
-            return FoundWeights(place, "official" if _is_published(card, config) else "own")
+        published = _is_published(card, config)
+        place = next(
+            (
+                place
+                for place in weights_places(card, config)
+                if place.is_file() and not (published and _missing_beside(card, place))
+            ),
+            None,
+        )
+        if place is not None and (choice == "auto" or published):
+            return FoundWeights(place, "official" if published else "own")
     return None if choice == "official" else _shipped(card, config)
 
 
@@ -137,7 +170,11 @@ def missing_weights(card: MethodCard, choice: WeightsChoice = "auto", config: st
         return "trained weights are made within an experiment of fusion_det.run, and only there"
     if choice == "shipped":
         return "no shipped weights: this project has none of its own training for it"
-    return "missing: " + " or ".join(map(str, weights_places(card, config)))
+    places = weights_places(card, config)
+    for place in places if _is_published(card, config) else ():
+        if place.is_file() and (missing := _missing_beside(card, place)):
+            return f"missing beside {place}: {', '.join(file.name for file in missing)}"
+    return "missing: " + " or ".join(map(str, places))
 
 
 def how_to_get_weights(card: MethodCard, config: str | None = None) -> str:
@@ -147,19 +184,26 @@ def how_to_get_weights(card: MethodCard, config: str | None = None) -> str:
     train = f"train it (fusion-det train-fusion {card.name} …) and name the result with --weights {card.name}=FILE"
     if not _is_published(card, config):
         return f"nobody has published the configuration {config}: {train}"
-    get = f"get {card.weights.file} from {card.weights.origin} (licence: {card.weights.licence}) and put it there"
+    others = [part.file for part in card.weights.beside if part.needed]
+    files, them = (", ".join((card.weights.file, *others)), "them" if others else "it")
+    get = f"get {files} from {card.weights.origin} (licence: {card.weights.licence}) and put {them} there"
     root = "" if os.environ.get(WEIGHTS_ENV) else f", or into {card.name}/ of the folder that ${WEIGHTS_ENV} names"
     fetch = "" if card.weights.url is None else f"fetch it with fusion-det weights get {card.name}, or "
     return f"{fetch}{get}{root}, or {train}"
 
 
 def _check_digest(card: MethodCard, file: Path) -> None:
-    wrong = wrong_digest(card, file)
-    if wrong is not None and card.weights is not None:
-        raise MethodError(
-            f"{file} is not the published weights file of {card.name}: its {wrong}; get it again from {card.weights.origin}, or "
-            f"say --weights {card.name}={file} if this file is what you mean"
-        )
+    for single in single_files(card):
+        info = single.weights
+        if info is None:
+            continue
+        part = file.with_name(info.file)
+        wrong = wrong_digest(single, part) if part.is_file() else None
+        if wrong is not None:
+            raise MethodError(
+                f"{part} is not the published weights file of {card.name}: its {wrong}; get it again from {info.origin}, or "
+                f"say --weights {card.name}={file} if this file is what you mean"
+            )
 
 
 def wrong_digest(card: MethodCard, file: Path) -> str | None:

@@ -42,16 +42,20 @@ def slope_distance(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     return (across.abs().mean() + down.abs().mean()) / 16
 
 
-def gaussian_means(maps: torch.Tensor, window: int = WINDOW, sigma: float = SIGMA) -> torch.Tensor:
-    """Gaussian means around every pixel, (B,C,H,W) to the same; the images are mirrored beyond their borders.
+def gaussian_means(
+    maps: torch.Tensor, window: int = WINDOW, sigma: float = SIGMA, border: Border = "reflect"
+) -> torch.Tensor:
+    """Gaussian means around every pixel, (B,C,H,W) to the same.
 
-    H and W at least ``window // 2 + 1``.
+    Args:
+        border: what lies beyond the images' borders. With "reflect" H and W are at least ``window // 2 + 1``.
     """
     half = window // 2
     offsets = torch.arange(window, device=maps.device, dtype=maps.dtype) - half
     taps = torch.exp(-offsets.square() / (2 * sigma**2))
     taps = taps / taps.sum()
-    flat = F.pad(maps.flatten(0, 1)[:, None], (half, half, half, half), mode="reflect")
+    mode = "constant" if border == "zero" else border
+    flat = F.pad(maps.flatten(0, 1)[:, None], (half, half, half, half), mode=mode)
     return F.conv2d(F.conv2d(flat, taps.view(1, 1, 1, -1)), taps.view(1, 1, -1, 1)).view(maps.shape)
 
 
