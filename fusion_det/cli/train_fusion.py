@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusion_det.cli.console import RichProgress, console
-from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
+from fusion_det.cli.options import DEFAULT_CACHE, DEFAULT_TASK, CacheDir, TaskName
 
 if TYPE_CHECKING:
     from fusion_det.fusion.training.mixture import Mixture
@@ -22,6 +22,8 @@ _EXAMPLES = """Examples:
 
   fusion-det train-fusion s4fusion --data m3fd --exclude-split split.json --out s4m3fd    (leaves val and test ids alone)
 
+  fusion-det train-fusion smc_mamba --data roadscene --data medical:data/mri_ct --data multi-focus:data/lytro --out general
+
   fusion-det fuse --method s4fusion --weights s4small/best.safetensors --data m3fd --out fused"""
 
 
@@ -29,9 +31,13 @@ def train_fusion(
     method: Annotated[str, typer.Argument(help="A fusion method with a network; see fusion-det methods.")],
     data: Annotated[
         list[str],
-        typer.Option(metavar="DATASET[=SHARE]", help="Pairs to learn from: a dataset's name or folder (repeatable)."),
+        typer.Option(
+            metavar="[TASK:]DATASET[=SHARE]",
+            help="Pairs to learn from: a dataset's name or folder (repeatable). Several tasks are learnt in equal shares.",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of this training; a training interrupted there goes on.")],
+    task: TaskName = DEFAULT_TASK,
     config: Annotated[str | None, typer.Option(help="Variant of the network.")] = None,
     preset: Annotated[
         str, typer.Option(help="paper: as S4Fusion was trained. small: for machines without a GPU.")
@@ -113,7 +119,7 @@ def train_fusion(
     _, config = trainable(method, config, settings.crop)
     chosen_device = resolve_device(device)
     with RichProgress() as progress:
-        mixture = _mixture(data, validation, split_seed, exclude_split, limit, cache, progress)
+        mixture = _mixture(data, task, validation, split_seed, exclude_split, limit, cache, progress)
         versions = library_versions("torch", "lightning", "numpy", "numba")
         job = TrainJob(
             method=method,
@@ -127,8 +133,10 @@ def train_fusion(
             start_from=start_from,
             provenance={"commit": commit(), "versions": versions},
         )
+        several = f", {len(mixture.tasks)} tasks in equal shares" if len(mixture.tasks) > 1 else ""
         console(stderr=True).print(
-            f"{method}: {len(mixture.train)} pairs to learn from, {len(mixture.validation)} held out", markup=False
+            f"{method}: {len(mixture.train)} pairs to learn from{several}, {len(mixture.validation)} held out",
+            markup=False,
         )
         summary = train(job, progress)
     _report(method, out, mixture, summary)
@@ -139,6 +147,7 @@ train_fusion.__doc__ = f"{train_fusion.__doc__}\n\n{_EXAMPLES}"
 
 def _mixture(
     data: list[str],
+    task: str,
     validation: int,
     seed: int,
     exclude: Path | None,
@@ -147,13 +156,16 @@ def _mixture(
     progress: RichProgress,
 ) -> Mixture:
     from fusion_det.data import Split, open_dataset
+    from fusion_det.data.tasks import split_task
     from fusion_det.fusion.training.mixture import Source, mix, parse_source
 
     split = None if exclude is None else Split.load(exclude)
     sources = []
     for text in data:
-        name, share = parse_source(text)
-        sources.append(Source(open_dataset(name, limit=limit, cache_dir=cache, progress=progress), share))
+        own_task, named = split_task(text)
+        name, share = parse_source(named)
+        dataset = open_dataset(name, limit=limit, cache_dir=cache, progress=progress, task=own_task or task)
+        sources.append(Source(dataset, share))
     return mix(sources, validation=validation, seed=seed, exclude=split)
 
 

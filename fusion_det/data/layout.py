@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_det.data.images import IMAGE_SUFFIXES
+from fusion_det.data.tasks import IVIF, TASKS, Task
 from fusion_det.errors import DatasetError, Problem
 
-IR_NAMES = frozenset({"ir", "infrared", "thermal", "lwir"})
-VI_NAMES = frozenset({"vi", "vis", "visible", "rgb"})
 ANNOTATION_NAMES = frozenset({"annotation", "annotations", "labels"})
-"""Folder names in lower case; any case is accepted."""
+"""Folder names in lower case; any case is accepted. Those of the images depend on the task."""
 
 _DEPTH = 3
 """Archives often unpack to NAME/NAME/Ir: folders are looked into this deep below the one the user named."""
@@ -19,7 +19,7 @@ _DEPTH = 3
 
 @dataclass(frozen=True)
 class Layout:
-    """The folders of a paired dataset; ``annotations`` is None if there is no such folder."""
+    """The folders of a paired dataset, ``ir`` that of the first source; ``annotations`` is None if there is no such folder."""
 
     root: Path
     ir: Path
@@ -27,32 +27,32 @@ class Layout:
     annotations: Path | None = None
 
 
-def find_layout(root: Path) -> Layout:
-    """Find the infrared and visible folders at ``root`` or a little below it.
+def find_layout(root: Path, task: Task = TASKS[IVIF]) -> Layout:
+    """Find the folders of a task's two sources at ``root`` or a little below it.
 
     Raises:
         DatasetError: no such folder, no pair of folders, or several candidates.
     """
     if not root.is_dir():
         kind = "is a file" if root.exists() else "does not exist"
-        raise DatasetError(f"The dataset folder {root} {kind}.", cure="Name the folder that holds ir/ and vi/.")
-    level = [root]
-    for _ in range(_DEPTH + 1):
-        found = [layout for folder in level if (layout := _layout_of(folder)) is not None]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise DatasetError(
-                f"{root} holds several datasets.",
-                [Problem(layout.root, "has an infrared and a visible folder") for layout in found],
-                "Name one of these folders.",
-            )
-        level = [child for folder in level for child in _subfolders(folder)]
+        raise DatasetError(f"The dataset folder {root} {kind}.", cure=f"Name the folder that holds {_beside(task)}.")
+    found = _layouts(root, task)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise DatasetError(
+            f"{root} holds several datasets.",
+            [Problem(layout.root, f"has folders of {' and '.join(task.sources)} images") for layout in found],
+            "Name one of these folders.",
+        )
     here = ", ".join(folder.name for folder in _subfolders(root)) or "none"
+    options = "--ir DIR --vi DIR" if task.name == IVIF else "--first DIR --second DIR"
+    others = [other.name for other in TASKS.values() if other is not task and _layouts(root, other)]
     raise DatasetError(
-        f"{root} has no infrared and visible folder side by side (folders there: {here}).",
-        cure=f"Expected one of {_spoken(IR_NAMES)} beside one of {_spoken(VI_NAMES)} (any case). For two folders of "
-        "other names use --ir DIR --vi DIR.",
+        f"{root} has no {' and '.join(task.sources)} folder side by side (folders there: {here}).",
+        cure=f"Expected one of {_spoken(task.folders[0])} beside one of {_spoken(task.folders[1])} (any case). For two folders "
+        f"of other names use {options}."
+        + (f" These look like pairs of --task {' or '.join(others)}." if others else ""),
     )
 
 
@@ -65,14 +65,14 @@ def has_layout(root: Path) -> bool:
     return True
 
 
-def pair_up(ir: Path, vi: Path, problems: list[Problem]) -> list[tuple[str, Path, Path]]:
+def pair_up(ir: Path, vi: Path, problems: list[Problem], task: Task = TASKS[IVIF]) -> list[tuple[str, Path, Path]]:
     """(stem, infrared, visible) of every complete pair, by stem; missing twins and duplicate stems add problems."""
     infrared, visible = list_images(ir, problems), list_images(vi, problems)
     if not infrared and not visible:
         problems.append(Problem(ir, f"the dataset is empty: no images here nor in {vi}"))
     only_infrared, only_visible = infrared.keys() - visible.keys(), visible.keys() - infrared.keys()
-    problems.extend(Problem(infrared[s], f"has no visible twin {s}.* in {vi}") for s in sorted(only_infrared))
-    problems.extend(Problem(visible[s], f"has no infrared twin {s}.* in {ir}") for s in sorted(only_visible))
+    problems.extend(Problem(infrared[s], f"has no {task.sources[1]} twin {s}.* in {vi}") for s in sorted(only_infrared))
+    problems.extend(Problem(visible[s], f"has no {task.sources[0]} twin {s}.* in {ir}") for s in sorted(only_visible))
     return [(stem, infrared[stem], visible[stem]) for stem in sorted(infrared.keys() & visible.keys())]
 
 
@@ -95,9 +95,20 @@ def list_images(folder: Path, problems: list[Problem]) -> dict[str, Path]:
     return images
 
 
-def _layout_of(folder: Path) -> Layout | None:
+def _layouts(root: Path, task: Task) -> list[Layout]:
+    """All layouts at the least depth at which there are any."""
+    level = [root]
+    for _ in range(_DEPTH + 1):
+        found = [layout for folder in level if (layout := _layout_of(folder, task)) is not None]
+        if found:
+            return found
+        level = [child for folder in level for child in _subfolders(folder)]
+    return []
+
+
+def _layout_of(folder: Path, task: Task) -> Layout | None:
     children = _subfolders(folder)
-    ir, vi = _named(children, IR_NAMES), _named(children, VI_NAMES)
+    ir, vi = (_named(children, names) for names in task.folders)
     if not ir or not vi:
         return None
     annotations = _named(children, ANNOTATION_NAMES)
@@ -111,7 +122,7 @@ def _layout_of(folder: Path) -> Layout | None:
     return Layout(folder, ir[0], vi[0], annotations[0] if annotations else None)
 
 
-def _named(folders: list[Path], names: frozenset[str]) -> list[Path]:
+def _named(folders: list[Path], names: Collection[str]) -> list[Path]:
     return [folder for folder in folders if folder.name.lower() in names]
 
 
@@ -122,5 +133,10 @@ def _subfolders(folder: Path) -> list[Path]:
         return []
 
 
-def _spoken(names: frozenset[str]) -> str:
+def _beside(task: Task) -> str:
+    """ "ir/ and vi/" """
+    return " and ".join(f"{names[0]}/" for names in task.folders)
+
+
+def _spoken(names: Collection[str]) -> str:
     return "|".join(sorted(names, key=lambda name: (len(name), name)))

@@ -20,6 +20,7 @@ from fusion_det.data.readers import (
     coco_files,
     detect_reader,
 )
+from fusion_det.data.tasks import IVIF, find_task
 from fusion_det.data.validate import boxes_content, build_dataset
 from fusion_det.errors import ConfigError, DatasetError, Problem
 from fusion_det.files import digest_json
@@ -36,6 +37,7 @@ def open_dataset(
     cache_dir: Path | None = None,
     progress: Progress = _SILENT,
     annotations: Path | None = None,
+    task: str = IVIF,
 ) -> PairDataset:
     """Open and fully check a dataset.
 
@@ -46,13 +48,15 @@ def open_dataset(
         cache_dir: where facts of checked files are remembered (by size and mtime), so that the next opening does not
             decode them again; None: not remembered.
         annotations: where they are, if not in the usual place: a COCO JSON, a folder of them, or of VOC XML.
+        task: what the pairs are (:data:`fusion_det.data.tasks.TASKS`), which decides by what names their folders are known.
 
     Raises:
         DatasetError: with *every* problem found, each with its file.
-        ConfigError: no such reader.
+        ConfigError: no such reader, no such task.
     """
+    known = find_task(task)
     root, name = locate(source)
-    return _open(Source(name, find_layout(root), annotations), reader, limit, cache_dir, progress)
+    return _open(Source(name, find_layout(root, known), annotations, known), reader, limit, cache_dir, progress)
 
 
 def open_folders(
@@ -64,21 +68,25 @@ def open_folders(
     limit: int | None = None,
     cache_dir: Path | None = None,
     progress: Progress = _SILENT,
+    task: str = IVIF,
 ) -> PairDataset:
-    """Pairs in two folders of any names (``--ir DIR --vi DIR``), matched by stem.
+    """Pairs in two folders of any names (``--ir DIR --vi DIR``, of other tasks ``--first DIR --second DIR``), matched by stem.
 
     Without boxes unless ``annotations`` are given.
 
     Raises:
         DatasetError: as :func:`open_dataset`.
     """
-    for option, folder in (("--ir", ir), ("--vi", vi)):
+    options = ("--ir", "--vi") if task == IVIF else ("--first", "--second")
+    for option, folder in zip(options, (ir, vi), strict=True):
         if not folder.is_dir():
             raise DatasetError(f"The folder {folder} ({option}) does not exist.", cure="Check the path.")
     if ir.resolve() == vi.resolve():
-        raise DatasetError(f"--ir and --vi are the same folder: {ir}", cure="Give one folder for each modality.")
+        raise DatasetError(
+            f"{' and '.join(options)} are the same folder: {ir}", cure="Give one folder for each modality."
+        )
     root = Path(os.path.commonpath([ir.resolve(), vi.resolve()]))
-    source = Source(normal_name(name), Layout(root, ir, vi), annotations)
+    source = Source(normal_name(name), Layout(root, ir, vi), annotations, find_task(task))
     return _open(source, None if annotations else "folder", limit, cache_dir, progress)
 
 

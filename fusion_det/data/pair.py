@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fusion_det.data.tasks import IVIF
+
 if TYPE_CHECKING:
     import torch
 
@@ -40,7 +42,8 @@ class PairRecord:
     ``width``/``height`` are those of both images. ``boxes`` is None when the dataset has no boxes at all or
     this image was never annotated (which is not the same as "no objects": that is an empty ``Boxes``).
     ``condition`` is day/night/overcast/challenge or None; ``run`` names the capture run (consecutive frames of
-    one camera at one place) or is None when unknown.
+    one camera at one place) or is None when unknown. ``task`` says what the two images are (:mod:`fusion_det.data.tasks`):
+    ``ir`` is the first source of any task, ``vi`` the second.
     """
 
     stem: str
@@ -53,6 +56,7 @@ class PairRecord:
     run: str | None = None
     content: str = ""
     """Digest of both images' bytes."""
+    task: str = IVIF
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +83,7 @@ class PairDataset:
     family: id of the dataset the images come from ("m3fd" for "m3fd_partial", "m3fd_sample"), for telling whether a
         network was trained on them; the name itself for anything else.
     limit: set when only the first N pairs are used (``--limit N``); stamped into every result.
+    task: what its pairs are.
     """
 
     name: str
@@ -90,6 +95,7 @@ class PairDataset:
     synthetic: bool = False
     limit: int | None = None
     family: str = ""
+    task: str = IVIF
 
     def __len__(self) -> int:
         return len(self.records)

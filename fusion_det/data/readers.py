@@ -20,6 +20,7 @@ from fusion_det.data.annotation import Annotation, normal_condition
 from fusion_det.data.coco import CocoFile, canonical_classes, read_coco
 from fusion_det.data.layout import Layout, pair_up
 from fusion_det.data.pair import M3FD_CLASSES
+from fusion_det.data.tasks import IVIF, TASKS, Task
 from fusion_det.data.voc import read_voc
 from fusion_det.errors import DatasetError, Problem
 
@@ -46,6 +47,7 @@ class Listing:
     runs: dict[str, str] = field(default_factory=dict)
     official_splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
     synthetic: bool = False
+    task: Task = TASKS[IVIF]
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Source:
     name: str
     layout: Layout
     annotations: Path | None = None
+    task: Task = TASKS[IVIF]
 
 
 def read_m3fd(source: Source) -> Listing:
@@ -117,8 +120,8 @@ def read_coco_pairs(source: Source) -> Listing:
 def read_folder(source: Source) -> Listing:
     """Pairs without boxes."""
     problems: list[Problem] = []
-    pairs = pair_up(source.layout.ir, source.layout.vi, problems)
-    return Listing(source.name, source.layout.root, pairs, problems)
+    pairs = pair_up(source.layout.ir, source.layout.vi, problems, source.task)
+    return Listing(source.name, source.layout.root, pairs, problems, task=source.task)
 
 
 READERS: Mapping[str, Callable[[Source], Listing]] = {
@@ -130,7 +133,9 @@ READERS: Mapping[str, Callable[[Source], Listing]] = {
 
 
 def detect_reader(source: Source) -> str:
-    """The reader that fits: VOC files → m3fd, COCO JSON → coco, neither → folder."""
+    """The reader that fits: VOC files → m3fd, COCO JSON → coco, neither → folder. Only infrared and visible pairs have boxes."""
+    if source.task.name != IVIF:
+        return "folder"
     named = source.annotations
     if named is not None:
         return "m3fd" if named.is_dir() and any(named.glob("*.xml")) else "coco"

@@ -10,6 +10,7 @@ from fusion_det.data.images import ImageFacts
 from fusion_det.data.m3fd import family_of
 from fusion_det.data.pair import Boxes, PairDataset, PairRecord
 from fusion_det.data.readers import Listing
+from fusion_det.data.tasks import Task
 from fusion_det.errors import DatasetError, Problem
 from fusion_det.files import digest_json
 from fusion_det.progress import Progress
@@ -34,7 +35,7 @@ def build_dataset(listing: Listing, *, limit: int | None, cache_dir: Path | None
     for stem, ir, vi in pairs:
         infrared, visible = facts.get(ir), facts.get(vi)
         annotation = listing.annotations.get(stem)
-        size = _agreed_size(infrared, visible, ir, vi, annotation, problems)
+        size = _agreed_size(infrared, visible, ir, vi, annotation, problems, listing.task)
         if size is None or infrared is None or visible is None:
             continue
         width, height = size
@@ -43,7 +44,7 @@ def build_dataset(listing: Listing, *, limit: int | None, cache_dir: Path | None
         )
         condition, run = listing.conditions.get(stem), listing.runs.get(stem)
         content = digest_json([infrared.sha256, visible.sha256])
-        records.append(PairRecord(stem, ir, vi, width, height, boxes, condition, run, content))
+        records.append(PairRecord(stem, ir, vi, width, height, boxes, condition, run, content, listing.task.name))
         contents.append([stem, infrared.sha256, visible.sha256, boxes_content(boxes), condition, run])
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
@@ -64,6 +65,7 @@ def build_dataset(listing: Listing, *, limit: int | None, cache_dir: Path | None
         synthetic=listing.synthetic,
         limit=limit,
         family=listing.name if listing.synthetic else family_of(listing.name, [stem for stem, _, _ in listing.pairs]),
+        task=listing.task.name,
     )
 
 
@@ -91,6 +93,7 @@ def _agreed_size(
     vi: Path,
     annotation: Annotation | None,
     problems: list[Problem],
+    task: Task,
 ) -> tuple[int, int] | None:
     """Width and height that both images and the annotation agree on; None (and problems) if they do not."""
     if infrared is None or visible is None:
@@ -98,7 +101,9 @@ def _agreed_size(
     size = (infrared.width, infrared.height)
     if (visible.width, visible.height) != size:
         problems.append(
-            Problem(vi, f"is {visible.width}×{visible.height}, its infrared twin {ir.name} is {size[0]}×{size[1]}")
+            Problem(
+                vi, f"is {visible.width}×{visible.height}, its {task.sources[0]} twin {ir.name} is {size[0]}×{size[1]}"
+            )
         )
         return None
     if annotation is not None:

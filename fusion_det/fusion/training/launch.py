@@ -104,6 +104,7 @@ def _member(member: Member) -> dict[str, Any]:
         "width": record.width,
         "height": record.height,
         "content": record.content,
+        "task": record.task,
     }
 
 

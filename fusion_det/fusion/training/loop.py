@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -214,7 +215,7 @@ class TrainingLoop:
     def sources(self, batch: Batch) -> Sources:
         """A batch of crops on the device."""
         ir, vi = (self.fabric.to_device(images) for images in (batch.ir, batch.vi))
-        return Sources(ir, vi, luma(vi))
+        return Sources(ir, vi, luma(vi), batch.tasks[0])
 
     def losses(self, batch: Batch, phase: Phase, done: float) -> Terms:
         """The loss of a batch: the networks compute in their precision, what comes after them in float32."""
@@ -237,18 +238,22 @@ class TrainingLoop:
 
     @torch.no_grad()
     def validate(self, loader: DataLoader[Batch], phase: Phase) -> dict[str, float]:
-        """Mean losses of a phase over all validation crops."""
+        """Mean losses of a phase over all validation crops; of several tasks the mean of their means, and each total as well."""
         self.recipe.networks.eval()
-        sums: Counter[str] = Counter()
-        count = 0
+        sums: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        counts: Counter[str] = Counter()
         for batch in loader:
-            size = len(batch.ids)
+            size, task = len(batch.ids), batch.tasks[0]
             # A loss may draw random numbers; those of every validation are the same.
-            torch.manual_seed(derive_seed("validation", self.settings.seed, count))
+            torch.manual_seed(derive_seed("validation", self.settings.seed, counts.total()))
             terms = self.losses(batch, phase, 1.0)
-            sums.update({name: float(value) * size for name, value in terms.items()})
-            count += size
-        return {name: value / count for name, value in sums.items()}
+            sums[task].update({name: float(value) * size for name, value in terms.items()})
+            counts[task] += size
+        means = {task: {name: value / counts[task] for name, value in sums[task].items()} for task in sums}
+        if len(means) == 1:
+            return next(iter(means.values()))
+        row = {name: fmean(mean[name] for mean in means.values()) for name in next(iter(means.values()))}
+        return row | {f"total_{task}": mean["total"] for task, mean in means.items()}
 
     def measure(self, steps: int = 3) -> float:
         """Seconds that a step takes, over all phases: forward and backward of some batches, without learning from them."""

@@ -14,6 +14,7 @@ from fusion_det.data.cards import read_cards
 from fusion_det.data.m3fd import family_of
 from fusion_det.data.pair import PairDataset, PairRecord
 from fusion_det.data.splits import Split, ranked_by_hash
+from fusion_det.data.tasks import IVIF
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_json
 
@@ -69,6 +70,11 @@ class Mixture:
         """Whether pictures of the demo are among the pairs."""
         return any(origin["synthetic"] for origin in self.origins)
 
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What is learnt, in the order of the datasets."""
+        return tuple(dict.fromkeys(member.record.task for member in self.train))
+
 
 def parse_source(text: str) -> tuple[str, float]:
     """``"m3fd=0.7"`` as ("m3fd", 0.7); without a number after the last "=" it is all a dataset, with share 1."""
@@ -90,7 +96,8 @@ def mix(
     """Choose the pairs.
 
     Of every dataset ``share`` of all its pairs are used, as far as that many are left when the validation and test ids of
-    ``exclude`` are out; ``validation`` of the used pairs of all datasets together are held out from training. A pair of exactly
+    ``exclude`` are out; ``validation`` of the used pairs of all datasets together are held out from training, of several tasks
+    at least one pair each. A pair of exactly
     the same images as one that is excluded, or as one of a dataset named before, is never used, whatever its name.
 
     Args:
@@ -101,7 +108,8 @@ def mix(
         seed: of the split, not of the training.
 
     Raises:
-        ConfigError: no pairs to train on are left, a dataset is there twice, or ``exclude`` has to do with none of them.
+        ConfigError: no pairs (of a task) to train on are left, a dataset is there twice, or ``exclude`` has to do with none of
+            them.
     """
     names = [source.dataset.name for source in sources]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -131,7 +139,9 @@ def mix(
             f"--validation {validation} of {len(members)} pairs that may be used leaves none to train on; hold out fewer, or "
             "add --data"
         )
-    held_out = set(ranked_by_hash(list(members), f"fusion_det/fusion-validation/{seed}/")[:validation])
+    ranked_members = [members[name] for name in ranked_by_hash(list(members), f"fusion_det/fusion-validation/{seed}/")]
+    held_out = {member.id for member in every_task_first(ranked_members)[:validation]}
+    _check_tasks(members.values(), held_out, validation)
     return Mixture(
         train=tuple(member for identity, member in members.items() if identity not in held_out),
         validation=tuple(member for identity, member in members.items() if identity in held_out),
@@ -139,6 +149,26 @@ def mix(
             _origin(source, used[source.dataset.name], held_out) | counts[source.dataset.name] for source in sources
         ),
     )
+
+
+def every_task_first(members: Sequence[Member]) -> list[Member]:
+    """The members in their order, but the first one of every task before all others."""
+    leaders = {member.record.task: member for member in reversed(members)}
+    return sorted(members, key=lambda member: leaders[member.record.task] is not member)
+
+
+def _check_tasks(members: Collection[Member], held_out: Collection[str], validation: int) -> None:
+    """ConfigError if a task lacks pairs to learn from, or (where some are held out) to be judged by."""
+    tasks = dict.fromkeys(member.record.task for member in members)
+    if 0 < validation < len(tasks):
+        raise ConfigError(
+            f"--validation {validation}: of {len(tasks)} tasks hold out at least one pair each, or none at all"
+        )
+    left = {member.record.task for member in members if member.id not in held_out}
+    if bare := [task for task in tasks if task not in left]:
+        raise ConfigError(
+            f"--validation {validation} leaves no pair of {', '.join(bare)} to train on; hold out fewer, or add --data"
+        )
 
 
 def _origin(source: Source, used: Iterable[Member], held_out: set[str]) -> dict[str, Any]:
@@ -152,6 +182,7 @@ def _origin(source: Source, used: Iterable[Member], held_out: set[str]) -> dict[
         "content_digest": dataset.content_digest,
         "synthetic": dataset.synthetic,
         "share": source.share,
+        **({} if dataset.task == IVIF else {"task": dataset.task}),
         **parts,
     }
 

@@ -22,4 +22,6 @@ def has_contrast(patches: torch.Tensor, least: float = LEAST_CONTRAST) -> torch.
 def with_contrast(sources: Sources) -> Sources:
     """A batch without the crops of which either image has no contrast; the batch as it is, if that leaves nothing."""
     kept = has_contrast(sources.ir) & has_contrast(sources.luma)
-    return Sources(*(images[kept] for images in sources)) if bool(kept.any()) else sources
+    if not bool(kept.any()):
+        return sources
+    return sources._replace(ir=sources.ir[kept], vi=sources.vi[kept], luma=sources.luma[kept])

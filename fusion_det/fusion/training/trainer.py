@@ -21,7 +21,7 @@ from fusion_det.fusion.checkpoint import read_checkpoint
 from fusion_det.fusion.method import FusionMethod, MethodCard, padded_size
 from fusion_det.fusion.training.data import Batch, crop_loader
 from fusion_det.fusion.training.loop import Progress, TrainingLoop
-from fusion_det.fusion.training.mixture import Member, Mixture
+from fusion_det.fusion.training.mixture import Member, Mixture, every_task_first
 from fusion_det.fusion.training.records import plot_curve, write_checkpoint, write_curve, write_samples
 from fusion_det.fusion.training.settings import TrainSettings
 from fusion_det.machine import device_name, freed_memory_kept
@@ -178,7 +178,7 @@ class _Recorder:
                 self._draw()
         self._save_state()
         self.shown.finish()
-        pairs = steps * settings.accumulate * (self.loop.loader.batch_size or 1)
+        pairs = steps * settings.accumulate * min(settings.batch, len(self.job.mixture.train))
         return TrainSummary(
             steps=progress.step,
             total=progress.total,
@@ -318,9 +318,10 @@ def _loader(job: TrainJob, members: tuple[Member, ...], seed: int | None) -> Dat
 
 
 def _chosen(members: tuple[Member, ...], most: int) -> tuple[Member, ...]:
-    """Some of the members, the same ones every time."""
+    """Some of the members, the same ones every time; of every task at least one, if there are ``most`` tasks or fewer."""
     table = {member.id: member for member in members}
-    return tuple(table[name] for name in sorted(ranked_by_hash(list(table), "fusion_det/samples/")[:most]))
+    ranked = [table[name] for name in ranked_by_hash(list(table), "fusion_det/samples/")]
+    return tuple(sorted(every_task_first(ranked)[:most], key=lambda member: member.id))
 
 
 def _precision(job: TrainJob) -> Any:
