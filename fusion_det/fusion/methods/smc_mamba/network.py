@@ -1,0 +1,87 @@
+"""The SMC-Mamba network: one encoder for both sources, MAFE and MCCM at two resolutions, a convolutional decoder."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from fusion_det.fusion.methods.smc_mamba.config import SMCMambaConfig
+from fusion_det.fusion.methods.smc_mamba.mafe import MAFE
+from fusion_det.fusion.methods.smc_mamba.mccm import MCCM, Consensus
+
+_LEAST_LEVEL = 1 / 512
+"""Grey levels are kept so far from 0 and 1 before their logit is taken: half a step of 8 bits."""
+
+
+class Insight(NamedTuple):
+    """A fused image and how it came about, for the losses of the training.
+
+    image: (B,1,H,W). levels: of MCCM at full and at half resolution. features: of each of them, the enhanced features of both
+    sources, (2,B,H,W,C).
+    """
+
+    image: torch.Tensor
+    levels: tuple[Consensus, Consensus]
+    features: tuple[torch.Tensor, torch.Tensor]
+
+
+class SMCMambaNet(nn.Module):
+    """Two images (B,1,H,W) in [0,1] to a fused one in (0,1), after a sigmoid. H and W are multiples of 16."""
+
+    def __init__(self, config: SMCMambaConfig) -> None:
+        super().__init__()
+        full, half = config.widths
+        self.stem = nn.Conv2d(1, full, 3, padding=1)
+        self.down = nn.Conv2d(full, half, 2, stride=2)
+        self.enhance = nn.ModuleList(MAFE(width, config) if config.mafe else nn.Identity() for width in config.widths)
+        self.fuse = nn.ModuleList(MCCM(width, config) for width in config.widths)
+        self.decoder = Decoder(full, half, config.head)
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        fine, coarse = self._encode(first, second)
+        fused_fine = self.fuse[0](*fine.chunk(2))
+        del fine
+        fused: torch.Tensor = self.decoder(first, second, fused_fine, self.fuse[1](*coarse.chunk(2)))
+        return fused
+
+    def look_inside(self, first: torch.Tensor, second: torch.Tensor) -> Insight:
+        """The same image, with all experts consulted."""
+        maps = self._encode(first, second)
+        consensus = tuple(fuse.consult_all(*x.chunk(2)) for fuse, x in zip(self.fuse, maps, strict=True))
+        image = self.decoder(first, second, *(one.fused for one in consensus))
+        fine, coarse = (x.unflatten(0, (2, -1)) for x in maps)
+        return Insight(image, (consensus[0], consensus[1]), (fine, coarse))
+
+    def _encode(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features at full and at half resolution, (2B,H,W,C): those of the first sources, then those of the second."""
+        x = F.gelu(self.stem(torch.cat((first, second)).contiguous(memory_format=torch.channels_last)))
+        fine = self.enhance[0](x.permute(0, 2, 3, 1))
+        coarse = F.gelu(self.down(fine.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        return fine, self.enhance[1](coarse)
+
+
+class Decoder(nn.Module):
+    """Fused features of both resolutions, and the sources, to the fused image."""
+
+    def __init__(self, full: int, half: int, head: str) -> None:
+        super().__init__()
+        self.up = nn.Conv2d(half, full, 1)
+        self.mix = nn.Conv2d(full, full, 3, padding=1)
+        self.refine = nn.Conv2d(full, full, 3, padding=1)
+        self.head = nn.Conv2d(full, 2 if head == "blend" else 1, 3, padding=1)
+
+    def forward(
+        self, first: torch.Tensor, second: torch.Tensor, fine: torch.Tensor, coarse: torch.Tensor
+    ) -> torch.Tensor:
+        upper = F.interpolate(self.up(coarse.permute(0, 3, 1, 2)), scale_factor=2, mode="bilinear", align_corners=False)
+        x = F.gelu(self.mix(fine.permute(0, 3, 1, 2) + upper))
+        x = x + F.gelu(self.refine(x))
+        y = self.head(x)
+        if y.shape[1] == 1:
+            return torch.sigmoid(y)
+        weight, correction = torch.sigmoid(y[:, :1]), y[:, 1:]
+        blend = (weight * first + (1 - weight) * second).clamp(_LEAST_LEVEL, 1 - _LEAST_LEVEL)
+        return torch.sigmoid(torch.logit(blend) + correction)

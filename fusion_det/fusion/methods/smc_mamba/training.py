@@ -1,0 +1,170 @@
+"""How SMC-Mamba learns (arXiv:2512.20921): one network for all tasks, whose experts first differ and then agree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from fusion_det.errors import ConfigError
+from fusion_det.fusion.methods.smc_mamba import losses
+from fusion_det.fusion.methods.smc_mamba.network import Insight, SMCMambaNet
+from fusion_det.fusion.training.recipe import NETWORK, Moment, Phase, Recipe, Sources, Terms
+from fusion_det.fusion.training.settings import Option, TrainSettings
+from fusion_det.fusion.training.terms import slope_distance, ssim_map
+
+HISTORY = "gate_history"
+REMEMBERED = 100
+"""Steps whose choices of experts are balanced together."""
+
+FEATURES, PIXELS, BALANCE = 0.8, 0.4, 0.01
+"""Weights of L_fcl, L_pcl (published) and L_wb (ours)."""
+
+
+class GateHistory(nn.Module):
+    """The mean gates of the last 100 steps, of both levels: part of the training's state, so that it goes on exactly."""
+
+    gates: torch.Tensor
+    steps: torch.Tensor
+
+    def __init__(self, experts: int) -> None:
+        super().__init__()
+        self.register_buffer("gates", torch.zeros(2, REMEMBERED, experts))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def known(self, level: int) -> torch.Tensor:
+        """(n,E), n at most 100."""
+        return self.gates[level, : min(int(self.steps), REMEMBERED)]
+
+    @torch.no_grad()
+    def remember(self, means: tuple[torch.Tensor, torch.Tensor]) -> None:
+        self.gates[:, int(self.steps) % REMEMBERED] = torch.stack(means).detach()
+        self.steps += 1
+
+
+class SMCMambaRecipe(Recipe):
+    """One phase; the batches are of one task each. Options:
+
+    - ``targets``: "document": grey levels of the brighter source, of the sharper one, or the mean of two exposures, and likeness
+      in structure to both sources. "task": as that, but two exposures are weighed by how well each place is exposed, local
+      means being compared, and of two foci the structure is that of the sharper one.
+    - ``intensity``, ``structure``, ``edges``, ``bscl``: factors of L_int, of L_ssim, of a term of edges that the document lacks,
+      and of L_fcl and L_pcl together.
+    - ``diversity``, ``consensus``: factors of these terms; 0 in two of the document's ablations.
+    - ``halve_every``: steps after which the rate is halved again and again, beside its cosine; 0: never.
+
+    Raises:
+        ConfigError: unknown targets.
+    """
+
+    options: ClassVar[Mapping[str, Option]] = {
+        "targets": "document",
+        "intensity": 1.0,
+        "structure": 1.0,
+        "edges": 0.0,
+        "bscl": 1.0,
+        "diversity": 1.0,
+        "consensus": 1.0,
+        "halve_every": 1000,
+    }
+
+    def __init__(self, settings: TrainSettings, network: SMCMambaNet) -> None:
+        chosen = self.chosen_options(settings)
+        if chosen["targets"] not in ("document", "task"):
+            raise ConfigError(f"--set options.targets={chosen['targets']}: document or task")
+        self.by_task = chosen["targets"] == "task"
+        self.halve_every = int(chosen["halve_every"])
+        self.factors = {name: float(value) for name, value in chosen.items() if isinstance(value, float)}
+        networks = {NETWORK: network, HISTORY: GateHistory(len(network.fuse[0].experts))}
+        super().__init__(settings, networks, [Phase("fuse", self._fuse, self._loss)], self._deviations())
+
+    def _deviations(self) -> str:
+        changed = [
+            f"{name} {value:g} (document: {self.options[name]:g})"
+            for name, value in self.factors.items()
+            if value != self.options[name]
+        ]
+        targets = ["targets by task"] if self.by_task else []
+        return "Unofficial: no code is published. " + ("; ".join(targets + changed) + "." if targets or changed else "")
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(groups, lr=self.settings.peak_rate)
+
+    def rate(self, network: str, moment: Moment) -> float:
+        rate = super().rate(network, moment)
+        if not self.halve_every:
+            return rate
+        return max(self.settings.final_rate, rate * 0.5 ** ((moment.step - 1) // self.halve_every))
+
+    def _fuse(self, sources: Sources) -> Insight:
+        insight: Insight = self.networks[NETWORK].look_inside(sources.ir, sources.luma)
+        return insight
+
+    def _loss(self, sources: Sources, insight: Insight, done: float) -> Terms:
+        first, second, fused = sources.ir, sources.luma, insight.image
+        pairs = [
+            (level.fused.movedim(-1, 1), maps.movedim(-1, 2))
+            for level, maps in zip(insight.levels, insight.features, strict=True)
+        ]
+        features = torch.stack([losses.contrast(own, source) for own, both in pairs for source in both]).sum()
+        pixels = losses.contrast(fused, first) + losses.contrast(fused, second)
+        structure = self._structure(sources, fused)
+        intensity = self._intensity(sources, fused)
+        edges = self._edges(sources, fused)
+        balanced, likeness, disagreement = self._agreement(insight)
+        early = early_share(done)
+        f = self.factors
+        agreement = BALANCE * balanced + f["diversity"] * early * likeness + f["consensus"] * (1 - early) * disagreement
+        total = f["bscl"] * (FEATURES * features + PIXELS * pixels) + agreement
+        total = total + f["structure"] * structure + f["intensity"] * intensity + f["edges"] * edges
+        return {
+            "total": total,
+            "features": features,
+            "pixels": pixels,
+            "balance": balanced,
+            "likeness": likeness,
+            "disagreement": disagreement,
+            "structure": structure,
+            "intensity": intensity,
+            "edges": edges,
+        }
+
+    def _intensity(self, sources: Sources, fused: torch.Tensor) -> torch.Tensor:
+        if self.by_task and sources.task == losses.MULTI_EXPOSURE:
+            # Local means alone, so that contrast within them is free to be that of the better source.
+            return losses.smooth(fused - losses.well_exposed(sources.ir, sources.luma)).abs().mean()
+        return (fused - losses.target(sources.task, sources.ir, sources.luma)).abs().mean()
+
+    def _structure(self, sources: Sources, fused: torch.Tensor) -> torch.Tensor:
+        """1 - SSIM, of both sources or of the sharper one."""
+        if self.by_task and sources.task == losses.MULTI_FOCUS:
+            return 1 - ssim_map(fused, losses.sharper(sources.ir, sources.luma)).mean()
+        return 1 - (ssim_map(fused, sources.ir).mean() + ssim_map(fused, sources.luma).mean()) / 2
+
+    def _edges(self, sources: Sources, fused: torch.Tensor) -> torch.Tensor:
+        if sources.task == losses.MULTI_FOCUS:
+            return slope_distance(fused, losses.sharper(sources.ir, sources.luma))
+        return losses.edge_distance(fused, sources.ir, sources.luma)
+
+    def _agreement(self, insight: Insight) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """L_wb, L_div and L_cons, summed over the levels."""
+        history = self.networks[HISTORY]
+        assert isinstance(history, GateHistory)
+        means = [level.gates.mean(0) for level in insight.levels]
+        balanced = [losses.balance(torch.cat((history.known(i), mean[None]))) for i, mean in enumerate(means)]
+        if insight.image.requires_grad:
+            history.remember((means[0], means[1]))
+        opinions = [level.opinions for level in insight.levels]
+        return (
+            torch.stack(balanced).sum(),
+            torch.stack([losses.likeness(maps) for maps in opinions]).sum(),
+            torch.stack([losses.disagreement(maps) for maps in opinions]).sum(),
+        )
+
+
+def early_share(done: float) -> float:
+    """λ(t) = cos(πt/2T), 1 at the beginning and 0 at the end. done: t/T."""
+    return math.cos(math.pi / 2 * min(1.0, max(0.0, done)))
