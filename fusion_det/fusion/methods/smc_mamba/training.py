@@ -24,6 +24,10 @@ FEATURES, PIXELS, BALANCE = 0.8, 0.4, 0.01
 """Weights of L_fcl, L_pcl (published) and L_wb (ours)."""
 
 
+SYMMETRIC = losses.MULTI_FOCUS, losses.MULTI_EXPOSURE
+"""Tasks whose sources can come in either order; every other batch of them is turned round."""
+
+
 class GateHistory(nn.Module):
     """The mean gates of the last 100 steps, of both levels: part of the training's state, so that it goes on exactly."""
 
@@ -100,7 +104,10 @@ class SMCMambaRecipe(Recipe):
         return max(self.settings.final_rate, rate * 0.5 ** ((moment.step - 1) // self.halve_every))
 
     def _fuse(self, sources: Sources) -> Insight:
-        insight: Insight = self.networks[NETWORK].look_inside(sources.ir, sources.luma)
+        first, second = sources.ir, sources.luma
+        if sources.task in SYMMETRIC and torch.rand(()) < 0.5:
+            first, second = second, first
+        insight: Insight = self.networks[NETWORK].look_inside(first, second)
         return insight
 
     def _loss(self, sources: Sources, insight: Insight, done: float) -> Terms:
