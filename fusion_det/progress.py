@@ -14,6 +14,9 @@ class Progress(Protocol):
     def advance(self, steps: int = 1, note: str = "") -> None:
         """``steps`` more are finished; ``note`` is a short state to show beside the bar ("epoch 3/40, mAP50 41.2")."""
 
+    def tell(self, message: str) -> None:
+        """Something to know before waiting any longer: a line that stays."""
+
     def finish(self, note: str = "") -> None:
         """The piece of work is over."""
 
@@ -24,5 +27,7 @@ class NoProgress:
     def start(self, description: str, total: int | None, done: int = 0) -> None: ...
 
     def advance(self, steps: int = 1, note: str = "") -> None: ...
+
+    def tell(self, message: str) -> None: ...
 
     def finish(self, note: str = "") -> None: ...

@@ -101,6 +101,10 @@ class _Bar:
                 left = f"  {_left(self._last_line - self._started, self._done - self._found, self._total, self._done)}"
                 self._bars.console.print(f"{self._description}{count}  {note}{left}", markup=False, soft_wrap=True)
 
+    def tell(self, message: str) -> None:
+        words = f"{self._title}: {message}" if self._title else message
+        self._bars.console.print(words, markup=False, soft_wrap=True)
+
     def finish(self, note: str = "") -> None:
         with self._lock:
             if (live := self._bars.live) is None or self._task is None:

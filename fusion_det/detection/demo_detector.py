@@ -172,6 +172,9 @@ class _LogProgress:
         if steps:
             logger.info("epoch %d of %s: %s", self._done, self._total, note)
 
+    def tell(self, message: str) -> None:
+        logger.info(message)
+
     def finish(self, note: str = "") -> None:
         return
 

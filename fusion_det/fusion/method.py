@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -120,6 +120,10 @@ class FusionMethod(ABC):
     weights_file: Path | None = None
     dtype: torch.dtype | None = None
     """What the network computes in, where it is not float32: the runner gives ``fuse`` images of this dtype."""
+    steps: int = 1
+    """Of about equal length, that :meth:`fuse` takes for a batch: more than one if it is a sampler, which may take hours."""
+    after_step: Callable[[], None] | None = None
+    """Set by whoever waits: a method of several steps calls it after each of them. What it raises ends the fusion."""
     float32_parameters: frozenset[str] = frozenset()
     """Last parts of the names of parameters that stay float32 at a lower precision."""
 

@@ -23,6 +23,7 @@ from fusion_det.data.pair import Pair, PairRecord
 from fusion_det.errors import ConfigError, MethodError, StageError
 from fusion_det.fusion.external import ExternalImages
 from fusion_det.fusion.method import FusionMethod
+from fusion_det.fusion.pace import steps_shown, tell_time
 from fusion_det.fusion.png import is_whole_png, sweep, write_png
 from fusion_det.fusion.protocol import (
     Protocol,
@@ -117,9 +118,9 @@ class FusionRunner:
             DatasetError: a source has become unreadable. StageError: the disk is full.
             ConfigError: ``out`` cannot be written.
         """
-        shown = progress or NoProgress()
+        progress = progress or NoProgress()
         started = time.perf_counter()
-        queue = _WriteQueue(self.workers, self.workers + self.batch_size, shown)
+        queue = _WriteQueue(self.workers, self.workers + self.batch_size, progress)
         todo: list[PairRecord] = []
         try:
             self.check_output(records, out)
@@ -127,7 +128,7 @@ class FusionRunner:
             sweep(out)
             todo = [record for record in records if not self._is_done(record, out)]
             work = self._copy if isinstance(self.method, ExternalImages) else self._fuse
-            fuse_seconds = work(todo, out, queue, shown, len(records)) if todo else 0.0
+            fuse_seconds = work(todo, out, queue, progress, len(records)) if todo else 0.0
             sweep(out)  # again: what a run killed a moment before this one left was too young at the beginning
         except OSError as error:
             raise _explained(error, out, todo[queue.written :], queue) from error
@@ -159,12 +160,16 @@ class FusionRunner:
 
     def _fuse(self, todo: list[PairRecord], out: Path, queue: _WriteQueue, progress: Progress, total: int) -> float:
         progress.start(f"fusing {self.method.card.name}", total, done=total - len(todo))
-        with freed_memory_kept(), queue:
-            if self.protocol == "official":
-                singly = _PairReader(group_by_size(todo, 1), self.workers, load_stored_pair)
+        official = self.protocol == "official"
+        batches = group_by_size(todo, 1 if official else self.batch_size)
+        with freed_memory_kept(), self._explaining(batches[0]):
+            tell_time(self._fusing, batches, self.device, progress)
+        with freed_memory_kept(), queue, steps_shown(self._fusing, batches, progress):
+            if official:
+                singly = _PairReader(batches, self.workers, load_stored_pair)
                 seconds = self._in_turn(singly, self._fuse_officially, out, queue)
             else:
-                in_batches = _PairReader(group_by_size(todo, self.batch_size), self.workers, load_pair)
+                in_batches = _PairReader(batches, self.workers, load_pair)
                 seconds = self._in_turn(in_batches, self._fuse_commonly, out, queue)
         progress.finish()
         return seconds

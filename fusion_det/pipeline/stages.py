@@ -277,7 +277,7 @@ class Cancellable:
 
     def __init__(self, shown: Progress, cancelled: threading.Event) -> None:
         self._shown, self._cancelled = shown, cancelled
-        self.start, self.finish = shown.start, shown.finish
+        self.start, self.tell, self.finish = shown.start, shown.tell, shown.finish
 
     def advance(self, steps: int = 1, note: str = "") -> None:
         if self._cancelled.is_set():

@@ -99,6 +99,8 @@ def test_what_was_checked_before_an_interrupt_is_kept(
             if len(inspected) >= 4:
                 raise KeyboardInterrupt
 
+        def tell(self, message: str) -> None: ...
+
         def finish(self, note: str = "") -> None: ...
 
     monkeypatch.setattr(facts_module, "_IN_FLIGHT", 2)

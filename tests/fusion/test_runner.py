@@ -58,6 +58,8 @@ class CountingProgress:
     def advance(self, steps: int = 1, note: str = "") -> None:
         self.done += steps
 
+    def tell(self, message: str) -> None: ...
+
     def finish(self, note: str = "") -> None: ...
 
 

@@ -31,6 +31,9 @@ class Told:
         self._done += steps
         self._events.send_now_and_then("step", done=self._done, note=note)
 
+    def tell(self, message: str) -> None:
+        self._events.send("step", done=self._done, note=message)
+
     def finish(self, note: str = "") -> None:
         self._events.send("step", done=self._done, note=note)
 
