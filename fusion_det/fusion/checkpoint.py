@@ -10,7 +10,7 @@ import pickle
 import re
 import struct
 import zipfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def load_checkpoint(
     method: str,
     config: str | None = None,
     parts: Sequence[str] = (),
+    renamed: Callable[[Mapping[str, torch.Tensor]], Mapping[str, torch.Tensor]] = lambda state: state,
 ) -> None:
     """Load a file into a network, all of it and nothing else.
 
@@ -64,6 +65,7 @@ def load_checkpoint(
         key: entry of the published file that holds the state dict; None if the file is one. A file that is a bare state
             dict is taken as well.
         parts: entries of the published file that hold the state dicts of the network's children of these names.
+        renamed: a file's state dict under the network's names, where published files have several.
         method, config: what the network is, for messages and against what a ``.safetensors`` file says of itself.
 
     Raises:
@@ -76,6 +78,7 @@ def load_checkpoint(
     saved = tuple(metadata.get(field, wanted) for field, wanted in (("method", method), ("config", config)))
     if saved != (method, config):
         raise MethodError(f"{file} was saved for {saved[0]}, configuration {saved[1]}, not for {what}")
+    state = dict(renamed(state))
     _check(network, file, state, what)
     network.load_state_dict(state)
 
