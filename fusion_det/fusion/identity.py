@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusion_det.data.tasks import IVIF
 from fusion_det.errors import MethodError
 from fusion_det.files import digest_json, remembered_digest
 from fusion_det.fusion.build import chosen_config, chosen_weights, found_weights
@@ -43,16 +44,18 @@ def method_identity(
     config: str | None = None,
     dtype: str = "float32",
     protocol: Protocol = "common",
+    task: str = IVIF,
 ) -> dict[str, Any]:
     """Identity of a method as it would fuse now.
 
     Returns:
         ``name``: of the method, whatever its row is called; ``code``: sha256 over the method's module or package (an
         outsider's: its whole top-level package), its declared ``sources`` and ``SHARED_SOURCES``, comments, docstrings and
-        layout left out; ``weights``: sha256 of the file (of several: over theirs), None without any; ``config``: its full name or None; ``dtype``: what
-        its network computes in (float32 without one); ``protocol``, where it is the official one. For ``NAME=FOLDER`` also
-        ``images``: digest of the images' names, sizes and modification times. (Not of their bytes: hashing 4200 images
-        takes many seconds, and this is asked on every run.)
+        layout left out; ``weights``: sha256 of the file (of several: over theirs), None without any; ``config``: its full
+        name or None; ``dtype``: what its network computes in (float32 without one); ``protocol``, where it is the official
+        one; ``task``, where it is another than infrared and visible. For ``NAME=FOLDER`` also ``images``: digest of the
+        images' names, sizes and modification times. (Not of their bytes: hashing 4200 images takes many seconds, and this is
+        asked on every run.)
 
     Raises:
         MethodError: unknown method or config, or a weights file that is named but not there.
@@ -75,6 +78,10 @@ def method_identity(
         raise MethodError(f"the weights of {spec.method} are not there: {choice} is no file")
     found = found_weights(spec, weights, config)
     around = SHARED_SOURCES if protocol == "common" else OFFICIAL_SOURCES
+    asked: dict[str, str] = {} if protocol == "common" else {"protocol": protocol}
+    if task != IVIF:
+        around = (*around, "fusion_det.data.tasks")
+        asked["task"] = task
     identity = {
         "name": spec.method,
         "code": _code_digest((_own_source(entry), *entry.sources, *around)),
@@ -82,7 +89,7 @@ def method_identity(
         "config": chosen_config(entry.card, choice, config),
         "dtype": used_precision(entry.card, dtype),
     }
-    return identity if protocol == "common" else {**identity, "protocol": protocol}
+    return identity | asked
 
 
 def _weights_digest(card: MethodCard, file: Path) -> str:

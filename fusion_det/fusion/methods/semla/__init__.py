@@ -46,8 +46,8 @@ CARD = MethodCard(
     configs=tuple(CONFIGS),
     table_vi=77.2,
     order=120,
-    notes="Fuses aligned pairs as a scene, by the small fusion network alone and at full size; the published scripts register the "
-    "infrared image first, and work on resized pairs.",
+    notes="Fuses aligned pairs as a scene, by the small fusion network alone and at full size; the published scripts register "
+    "the infrared image first, and work on resized pairs.",
     official="the authors' script for a folder: both images are resized to 320 × 240, the infrared one is registered with the "
     "visible one (points that match, RANSAC, thin-plate spline), and the fused luma is joined with the visible chroma. The "
     "script only shows its result; here it is rounded to 8 bits and resized back.",

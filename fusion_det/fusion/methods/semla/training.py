@@ -44,8 +44,8 @@ GROWTH = 0.03
 
 DEVIATIONS = "Learnt from pairs with random crops and flips, not from COCO and images made infrared; without other augmentations."
 WITHOUT_MASKS = (
-    "Registration is learnt without masks of what is salient and without the MatchFormer teacher, so that its saliency head knows "
-    "nothing and only whole scenes can be matched; in batches of one size."
+    "Registration is learnt without masks of what is salient and without the MatchFormer teacher, so that its saliency head "
+    "knows nothing and only whole scenes can be matched; in batches of one size."
 )
 WITHOUT_REGISTRATION = "The fusion network alone, for aligned pairs; the registration network has learnt nothing."
 

@@ -1,0 +1,30 @@
+"""What can be chosen about the CrossFuse networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class CrossFuseConfig:
+    """The networks' shape.
+
+    shallow: channels at full resolution. dense: that each dense convolution adds. deep: at an eighth of the resolution.
+    heads: of the transformer, whose tokens have 4·deep channels.
+    """
+
+    shallow: int = 32
+    dense: int = 64
+    deep: int = 128
+    heads: int = 16
+
+    def __post_init__(self) -> None:
+        if 4 * self.deep % self.heads:
+            raise ValueError(f"deep {self.deep}: four times that is a multiple of the {self.heads} heads")
+
+
+CONFIGS: dict[str, CrossFuseConfig] = {
+    "released": CrossFuseConfig(),
+    "tiny": CrossFuseConfig(shallow=8, dense=8, deep=16, heads=4),
+}
+"""By name. "tiny" is this project's own, for demonstrations: it learns something within a minute."""

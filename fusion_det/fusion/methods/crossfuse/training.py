@@ -1,0 +1,91 @@
+"""How CrossFuse learns (Li & Wu 2024, arXiv:2406.10581): to rebuild images of either modality, then to fuse their features."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+
+from fusion_det.errors import ConfigError
+from fusion_det.fusion.methods.crossfuse.losses import fusion_loss, rebuilding_loss
+from fusion_det.fusion.methods.crossfuse.network import CrossFuseNet, Pair, stretched
+from fusion_det.fusion.training.recipe import Moment, Phase, Recipe, Sources, Terms
+from fusion_det.fusion.training.settings import TrainSettings
+
+CODING, FUSING = ("auto_encoder_ir", "auto_encoder_vi"), "fusion"
+CROP_MULTIPLE = 16
+"""Tokens are of 2 × 2 places, and places of 8 × 8 pixels."""
+CODING_RATE = 0.1
+"""Learning rate of the auto-encoders over that of the network that fuses."""
+FULL_RATE = 2 / 4, 2 / 32
+"""Shares of the two phases after which the rate falls to a tenth: published epochs of theirs."""
+
+DEVIATIONS = (
+    "Random crops with flips, not whole images resized to 256 × 256; both auto-encoders learn at once; batches of one size."
+)
+
+
+class Rebuilt(NamedTuple):
+    """Both sources and what their auto-encoders make of them, (B,1,H,W) in [0,1]."""
+
+    ir: torch.Tensor
+    vi: torch.Tensor
+
+
+class CrossFuseRecipe(Recipe):
+    """The auto-encoders learn, and are then frozen: the fusion network learns to fuse what their encoders find.
+
+    ``settings.peak_rate`` is the fusion network's. ``settings.final_rate`` is what no learning rate falls below.
+
+    Raises:
+        ConfigError: crops that cannot be cut into tokens.
+    """
+
+    def __init__(self, settings: TrainSettings, network: CrossFuseNet) -> None:
+        if settings.crop % CROP_MULTIPLE:
+            raise ConfigError(
+                f"--crop {settings.crop}: crossfuse learns from multiples of {CROP_MULTIPLE}, such as "
+                f"{settings.crop + -settings.crop % CROP_MULTIPLE}"
+            )
+        self.network = network
+        super().__init__(
+            settings,
+            {name: network.get_submodule(name) for name in (*CODING, FUSING)},
+            [
+                Phase("rebuild", self._rebuild, _rebuilding_terms, learns=CODING, fuses=False),
+                Phase("fuse", self._fuse, _fusion_terms, learns=(FUSING,)),
+            ],
+            DEVIATIONS,
+        )
+
+    def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        # As published: of all parameters, biases and norms among them, and as a part of the gradient.
+        decayed = [{**group, "weight_decay": self.settings.weight_decay} for group in groups]
+        return torch.optim.Adam(decayed, lr=self.settings.peak_rate)
+
+    def rate(self, network: str, moment: Moment) -> float:
+        rate = self.settings.peak_rate * (CODING_RATE if moment.phase == 0 else 1.0)
+        fallen = moment.phase_done >= FULL_RATE[moment.phase]
+        return max(self.settings.final_rate, 0.1 * rate) if fallen else rate
+
+    def _rebuild(self, sources: Sources) -> Rebuilt:
+        return Rebuilt(self.network.auto_encoder_ir(sources.ir), self.network.auto_encoder_vi(sources.luma))
+
+    def _fuse(self, sources: Sources) -> torch.Tensor:
+        encoded = [
+            encode(image) for encode, image in zip(self.network.encoders, (sources.ir, sources.luma), strict=True)
+        ]
+        shallow, deep = (Pair(*maps) for maps in zip(*encoded, strict=True))
+        fused: torch.Tensor = self.network.fusion(shallow, deep)
+        return stretched(fused)
+
+
+def _rebuilding_terms(sources: Sources, rebuilt: Rebuilt, done: float) -> Terms:
+    infrared = rebuilding_loss(255 * rebuilt.ir, 255 * sources.ir).total
+    visible = rebuilding_loss(255 * rebuilt.vi, 255 * sources.luma).total
+    return {"total": infrared + visible, "infrared": infrared, "visible": visible}
+
+
+def _fusion_terms(sources: Sources, fused: torch.Tensor, done: float) -> Terms:
+    terms = fusion_loss(255 * fused, 255 * sources.ir, 255 * sources.luma)
+    return {"total": terms.total, **terms._asdict()}
