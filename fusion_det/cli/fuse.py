@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusion_det.cli.console import RichProgress, console
-from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
+from fusion_det.cli.options import DEFAULT_CACHE, CacheDir, TaskName
 from fusion_det.cli.pairs import open_pairs
 from fusion_det.errors import MethodError
+from fusion_det.tasks import IVIF
 
 if TYPE_CHECKING:
     from fusion_det.data.pair import PairDataset
@@ -34,11 +35,15 @@ _EXAMPLES = """Examples:
 
   fusion-det fuse --method u2fusion --protocol official --data datasets/tno --out fused      (as its authors' script does)
 
+  fusion-det fuse --task medical --first brain_mri.png --second brain_pet.png    (the MRI is grey, the PET gives the colour)
+
+  fusion-det fuse --task multi-focus --method smc_mamba --data datasets/lytro    (near/ and far/ in it)
+
   fusion-det fuse --method s4fusion --config no_mark --weights own.safetensors --data m3fd --out fused"""
 
 
 class ColorOption(StrEnum):
-    """What is written: fused luma with the visible image's chroma, or grey images."""
+    """What is written: fused luma with the sources' chroma, or grey images."""
 
     ycbcr = "ycbcr"
     gray = "gray"
@@ -73,9 +78,15 @@ class FuseOptions:
 
 
 def fuse(
-    ir: Annotated[Path | None, typer.Option(help="Infrared image, or folder of them.")] = None,
-    vi: Annotated[Path | None, typer.Option(help="Visible image, or folder with the same stems as --ir.")] = None,
+    ir: Annotated[
+        Path | None, typer.Option("--ir", "--first", help="Infrared (or the task's first) image, or folder of them.")
+    ] = None,
+    vi: Annotated[
+        Path | None,
+        typer.Option("--vi", "--second", help="Visible (or second) image, or folder with the same stems as --ir."),
+    ] = None,
     data: Annotated[str | None, typer.Option(help="Instead of --ir and --vi: a dataset's name or folder.")] = None,
+    task: TaskName = IVIF,
     out: Annotated[
         Path, typer.Option(help="Folder for STEM.png; with several methods one folder each below it.")
     ] = Path("fused"),
@@ -90,7 +101,10 @@ def fuse(
     ] = None,
     color: Annotated[
         ColorOption,
-        typer.Option(help="ycbcr: colour, the fused luma with the visible chroma. gray: fused luma alone."),
+        typer.Option(
+            help="ycbcr: colour, the fused luma with the chroma of the second source (of both in multi-focus and "
+            "multi-exposure). gray: fused luma alone."
+        ),
     ] = ColorOption.ycbcr,
     protocol: Annotated[
         ProtocolOption,
@@ -170,7 +184,7 @@ def fuse(
         console(stderr=True).print(f"left out: {line}", style="yellow", markup=False, soft_wrap=True)
     options = FuseOptions(color, protocol, device, dtype, batch_size, workers, overwrite)
     with RichProgress() as progress:
-        dataset = open_pairs(ir, vi, data, limit, cache, progress)
+        dataset = open_pairs(ir, vi, data, limit, cache, progress, task)
         for spec in ready:
             target = out if len(specs) == 1 else out / spec.name
             chosen = configs.get(spec.method)
@@ -204,7 +218,9 @@ def _fuse_with(
         method, options.color.value, device, options.batch_size, options.workers, options.protocol.value
     )
     runner.check_output(dataset.records, out)
-    identity = method_identity(spec, config=config, dtype=options.dtype.value, protocol=options.protocol.value)
+    identity = method_identity(
+        spec, config=config, dtype=options.dtype.value, protocol=options.protocol.value, task=dataset.task
+    )
     sources = {} if spec.folder is not None else {record.stem: record.content for record in dataset}
     claim_folder(out, identity, options.color.value, sources, overwrite=options.overwrite)
     return runner.run(dataset.records, out, progress)

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from fusion_det.tasks import TASKS
+
 DEFAULT_CACHE = Path("runs/cache")
-DEFAULT_TASK = "ivif"
 
 CacheDir = Annotated[
     Path, typer.Option("--cache", help="Where facts of checked images are remembered, so that they are decoded once.")
@@ -17,6 +18,6 @@ CacheDir = Annotated[
 
 TaskName = Annotated[
     str,
-    typer.Option("--task", metavar="TASK", help="What the pairs are: ivif, medical, multi-focus or multi-exposure."),
+    typer.Option("--task", metavar="TASK", help=f"What the pairs are: {', '.join(TASKS)}."),
 ]
-"""Its default is :data:`DEFAULT_TASK`."""
+"""Its default is :data:`fusion_det.tasks.IVIF`."""

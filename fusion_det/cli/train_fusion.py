@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fusion_det.cli.console import RichProgress, console
-from fusion_det.cli.options import DEFAULT_CACHE, DEFAULT_TASK, CacheDir, TaskName
+from fusion_det.cli.options import DEFAULT_CACHE, CacheDir, TaskName
+from fusion_det.tasks import IVIF, split_task
 
 if TYPE_CHECKING:
     from fusion_det.fusion.training.mixture import Mixture
@@ -37,7 +38,7 @@ def train_fusion(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of this training; a training interrupted there goes on.")],
-    task: TaskName = DEFAULT_TASK,
+    task: TaskName = IVIF,
     config: Annotated[str | None, typer.Option(help="Variant of the network.")] = None,
     preset: Annotated[
         str, typer.Option(help="paper: as S4Fusion was trained. small: for machines without a GPU.")
@@ -156,7 +157,6 @@ def _mixture(
     progress: RichProgress,
 ) -> Mixture:
     from fusion_det.data import Split, open_dataset
-    from fusion_det.data.tasks import split_task
     from fusion_det.fusion.training.mixture import Source, mix, parse_source
 
     split = None if exclude is None else Split.load(exclude)

@@ -7,7 +7,7 @@ One rule for every format, so that a source photograph means the same everywhere
 - Alpha is dropped, not composited: the colour under a transparent pixel is what the camera saw.
 - EXIF orientation is applied, so width and height are those a viewer shows.
 - An infrared file with three channels is grey if they are equal, otherwise its BT.601 luma is taken;
-  a grey visible file becomes three equal channels.
+  a grey visible file becomes three equal channels. So it is with the first and second source of any task.
 """
 
 from __future__ import annotations
@@ -26,9 +26,12 @@ from PIL.Image import open as open_image
 
 from fusion_det.data.pair import Pair, PairRecord
 from fusion_det.errors import DatasetError, Problem
+from fusion_det.tasks import TASKS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import torch
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
@@ -113,30 +116,25 @@ def read_samples(path: Path) -> np.ndarray:
 
 def read_grey(path: Path) -> np.ndarray:
     """(H, W) float32 in [0, 1]; a colour file whose channels differ is reduced to its BT.601 luma."""
-    samples = read_samples(path)
-    if samples.ndim == 2:
-        return samples
-    first = samples[..., 0]
-    if np.array_equal(first, samples[..., 1]) and np.array_equal(first, samples[..., 2]):
-        return np.ascontiguousarray(first)
-    return samples @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    return _as_grey(read_samples(path))
 
 
 def read_rgb(path: Path) -> np.ndarray:
     """(H, W, 3) float32 RGB in [0, 1]; a grey file gives three equal channels."""
-    samples = read_samples(path)
-    return np.repeat(samples[..., None], 3, axis=2) if samples.ndim == 2 else samples
+    return _as_rgb(read_samples(path))
 
 
 def load_pair(record: PairRecord) -> Pair:
-    """Read the pixels of a pair: ``ir`` (1,H,W), ``vi`` (3,H,W), float32 in [0, 1] on the CPU.
+    """Read the pixels of a pair: ``ir`` (1,H,W), ``vi`` (3,H,W), float32 in [0, 1] on the CPU; see :class:`Pair`.
 
     Raises:
         DatasetError: a file has become unreadable, or has another size than when the dataset was checked.
     """
     import torch
 
-    ir, vi = read_grey(record.ir), read_rgb(record.vi)
+    first, vi = read_samples(record.ir), read_rgb(record.vi)
+    ir = _as_grey(first)
+    gives_color = TASKS[record.task].joint_chroma and not (_is_grey(first) and _is_grey(vi))
     changed = [
         Problem(file, f"is {array.shape[1]}×{array.shape[0]} now, was {record.width}×{record.height} when checked")
         for file, array in ((record.ir, ir), (record.vi, vi))
@@ -147,9 +145,10 @@ def load_pair(record: PairRecord) -> Pair:
     return Pair(
         stem=record.stem,
         ir=torch.from_numpy(ir)[None],
-        vi=torch.from_numpy(np.ascontiguousarray(vi.transpose(2, 0, 1))),
+        vi=_planes(vi),
         boxes=record.boxes,
         condition=record.condition,
+        ir_rgb=_planes(_as_rgb(first)) if gives_color else None,
     )
 
 
@@ -164,6 +163,30 @@ def image_size(path: Path) -> tuple[int, int]:
             return _upright_size(image)
     except _UNREADABLE as error:
         raise UnusableImageError(f"is not a readable image: {error}") from error
+
+
+def _as_grey(samples: np.ndarray) -> np.ndarray:
+    """(H,W) of what :func:`read_samples` gives."""
+    if samples.ndim == 2:
+        return samples
+    if _is_grey(samples):
+        return np.ascontiguousarray(samples[..., 0])
+    return samples @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def _as_rgb(samples: np.ndarray) -> np.ndarray:
+    """(H,W,3) of the same."""
+    return np.repeat(samples[..., None], 3, axis=2) if samples.ndim == 2 else samples
+
+
+def _is_grey(samples: np.ndarray) -> bool:
+    return samples.ndim == 2 or bool((samples[..., :1] == samples[..., 1:]).all())
+
+
+def _planes(rgb: np.ndarray) -> torch.Tensor:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
 
 
 def _samples(image: Image.Image) -> np.ndarray:

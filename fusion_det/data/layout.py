@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_det.data.images import IMAGE_SUFFIXES
-from fusion_det.data.tasks import IVIF, TASKS, Task
 from fusion_det.errors import DatasetError, Problem
+from fusion_det.tasks import IVIF, TASKS, Task
 
 ANNOTATION_NAMES = frozenset({"annotation", "annotations", "labels"})
 """Folder names in lower case; any case is accepted. Those of the images depend on the task."""

@@ -20,11 +20,11 @@ from fusion_det.data.readers import (
     coco_files,
     detect_reader,
 )
-from fusion_det.data.tasks import IVIF, find_task
 from fusion_det.data.validate import boxes_content, build_dataset
 from fusion_det.errors import ConfigError, DatasetError, Problem
 from fusion_det.files import digest_json
 from fusion_det.progress import NoProgress, Progress
+from fusion_det.tasks import IVIF, find_task
 
 _SILENT = NoProgress()
 
@@ -48,7 +48,7 @@ def open_dataset(
         cache_dir: where facts of checked files are remembered (by size and mtime), so that the next opening does not
             decode them again; None: not remembered.
         annotations: where they are, if not in the usual place: a COCO JSON, a folder of them, or of VOC XML.
-        task: what the pairs are (:data:`fusion_det.data.tasks.TASKS`), which decides by what names their folders are known.
+        task: what the pairs are (:data:`fusion_det.tasks.TASKS`), which decides by what names their folders are known.
 
     Raises:
         DatasetError: with *every* problem found, each with its file.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fusion_det.data.tasks import IVIF
+from fusion_det.tasks import IVIF
 
 if TYPE_CHECKING:
     import torch
@@ -42,7 +42,7 @@ class PairRecord:
     ``width``/``height`` are those of both images. ``boxes`` is None when the dataset has no boxes at all or
     this image was never annotated (which is not the same as "no objects": that is an empty ``Boxes``).
     ``condition`` is day/night/overcast/challenge or None; ``run`` names the capture run (consecutive frames of
-    one camera at one place) or is None when unknown. ``task`` says what the two images are (:mod:`fusion_det.data.tasks`):
+    one camera at one place) or is None when unknown. ``task`` says what the two images are (:mod:`fusion_det.tasks`):
     ``ir`` is the first source of any task, ``vi`` the second.
     """
 
@@ -61,13 +61,23 @@ class PairRecord:
 
 @dataclass(frozen=True, eq=False)
 class Pair:
-    """A pair with its pixels. ``ir`` (1,H,W) and ``vi`` (3,H,W, RGB), float32 in [0, 1], same H and W."""
+    """A pair with its pixels. ``ir`` (1,H,W) and ``vi`` (3,H,W, RGB), float32 in [0, 1], same H and W.
+
+    ``ir_rgb`` (3,H,W, RGB) is the first source in colour, where by the task both sources give the colour, and one has some.
+    """
 
     stem: str
     ir: torch.Tensor
     vi: torch.Tensor
     boxes: Boxes | None
     condition: str | None
+    ir_rgb: torch.Tensor | None = None
+
+    @property
+    def is_grey(self) -> bool:
+        """Whether no source has a colour to give to the fused image."""
+        red, green, blue = self.vi
+        return self.ir_rgb is None and bool((red == green).all() and (green == blue).all())
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,9 +20,9 @@ from fusion_det.data.annotation import Annotation, normal_condition
 from fusion_det.data.coco import CocoFile, canonical_classes, read_coco
 from fusion_det.data.layout import Layout, pair_up
 from fusion_det.data.pair import M3FD_CLASSES
-from fusion_det.data.tasks import IVIF, TASKS, Task
 from fusion_det.data.voc import read_voc
 from fusion_det.errors import DatasetError, Problem
+from fusion_det.tasks import IVIF, TASKS, Task
 
 log = logging.getLogger(__name__)
 

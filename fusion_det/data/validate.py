@@ -10,10 +10,10 @@ from fusion_det.data.images import ImageFacts
 from fusion_det.data.m3fd import family_of
 from fusion_det.data.pair import Boxes, PairDataset, PairRecord
 from fusion_det.data.readers import Listing
-from fusion_det.data.tasks import Task
 from fusion_det.errors import DatasetError, Problem
 from fusion_det.files import digest_json
 from fusion_det.progress import Progress
+from fusion_det.tasks import Task
 
 
 def build_dataset(listing: Listing, *, limit: int | None, cache_dir: Path | None, progress: Progress) -> PairDataset:

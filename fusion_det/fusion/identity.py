@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusion_det.data.tasks import IVIF
 from fusion_det.errors import MethodError
 from fusion_det.files import digest_json, remembered_digest
 from fusion_det.fusion.build import chosen_config, chosen_weights, found_weights
@@ -20,6 +19,7 @@ from fusion_det.fusion.registry import Registration, default_registry
 from fusion_det.fusion.spec import MethodSpec
 from fusion_det.fusion.weights import WeightsChoice, files_of
 from fusion_det.source_digest import meaning_digest
+from fusion_det.tasks import IVIF
 
 if TYPE_CHECKING:
     from fusion_det.fusion.protocol import Protocol
@@ -80,7 +80,7 @@ def method_identity(
     around = SHARED_SOURCES if protocol == "common" else OFFICIAL_SOURCES
     asked: dict[str, str] = {} if protocol == "common" else {"protocol": protocol}
     if task != IVIF:
-        around = (*around, "fusion_det.data.tasks")
+        around = (*around, "fusion_det.tasks")
         asked["task"] = task
     identity = {
         "name": spec.method,

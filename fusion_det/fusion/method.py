@@ -147,6 +147,10 @@ class FusionMethod(ABC):
             if tensor.is_floating_point() and name.rpartition(".")[2] not in self.float32_parameters:
                 tensor.data = tensor.data.to(dtype)
 
+    def for_task(self, task: str) -> FusionMethod:
+        """This method as it fuses pairs of a task (:data:`fusion_det.tasks.TASKS`): itself, for those that know no tasks."""
+        return self
+
     @abstractmethod
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         """Fuse a batch.

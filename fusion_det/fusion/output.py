@@ -9,6 +9,7 @@ from typing import Any
 
 from fusion_det.errors import ConfigError
 from fusion_det.files import write_json
+from fusion_det.tasks import IVIF
 
 MARKER = "fusion.json"
 _SCHEMA = 2
@@ -67,7 +68,7 @@ def _sources(found: dict[str, Any]) -> dict[str, str]:
 def _other_sources(stale: list[Path]) -> str:
     names = sorted(file.name for file in stale)
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"were fused from other infrared and visible images of the same names ({', '.join(names[:3])}{more})"
+    return f"were fused from other sources of the same names ({', '.join(names[:3])}{more})"
 
 
 def _read(marker: Path) -> dict[str, Any] | None:
@@ -87,6 +88,9 @@ def _difference(found: dict[str, Any], claim: dict[str, Any]) -> str:
     protocols = [str(identity.get("protocol", "common")) for identity in (before, now)]
     if protocols[0] != protocols[1]:
         return f"fused by {now['name']} with --protocol {protocols[0]}, not {protocols[1]}"
+    tasks = [str(identity.get("task", IVIF)) for identity in (before, now)]
+    if tasks[0] != tasks[1]:
+        return f"fused by {now['name']} as pairs of --task {tasks[0]}, not {tasks[1]}"
     changed = [key for key in ("weights", "config", "dtype", "images") if before.get(key) != now.get(key)]
     return (
         f"fused by {now['name']} with other {' and '.join(changed)}" if changed else f"fused by an older {now['name']}"

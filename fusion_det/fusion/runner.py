@@ -34,6 +34,7 @@ from fusion_det.fusion.protocol import (
 )
 from fusion_det.machine import freed_memory_kept, is_out_of_memory
 from fusion_det.progress import NoProgress, Progress
+from fusion_det.tasks import IVIF
 
 if TYPE_CHECKING:
     import numpy as np
@@ -155,7 +156,8 @@ class FusionRunner:
             sources = [record.ir, record.vi]
         # A source that is gone cannot be newer; whoever reads it will say that it is gone.
         newest = max((source.stat().st_mtime_ns for source in sources if source.exists()), default=0)
-        gray = None if self.protocol == "official" and self.color != "gray" else self.color == "gray"
+        either = self.color != "gray" and (self.protocol == "official" or record.task != IVIF)
+        gray = None if either else self.color == "gray"
         return is_whole_png(out / f"{record.stem}.png", record.width, record.height, gray=gray, newer_than=newest)
 
     def _fuse(self, todo: list[PairRecord], out: Path, queue: _WriteQueue, progress: Progress, total: int) -> float:
@@ -194,22 +196,35 @@ class FusionRunner:
         return seconds
 
     def _fuse_commonly(self, batch: Sequence[PairRecord], pairs: Sequence[Pair]) -> Sequence[np.ndarray]:
-        """uint8 (H,W,3) or (H,W) each."""
+        """uint8 (H,W,3) or (H,W) each.
+
+        A pair without any colour gives a grey image, but for infrared and visible pairs: detectors are trained on images of
+        one kind.
+        """
         import torch
 
         from fusion_det.fusion.frame import fuse_frames
 
+        task = batch[0].task
+        colorless = [task != IVIF and pair.is_grey for pair in pairs]
+        if any(colorless) and not all(colorless):
+            return [self._fuse_commonly([r], [p])[0] for r, p in zip(batch, pairs, strict=True)]
         with torch.no_grad():
-            ir = torch.stack([pair.ir for pair in pairs]).to(self.device)
-            vi = torch.stack([pair.vi for pair in pairs]).to(self.device)
-            fused = fuse_frames(self._fusing, ir, vi, self.color, [pair.stem for pair in pairs])
+            ir, vi = (
+                torch.stack(images).to(self.device) for images in zip(*((p.ir, p.vi) for p in pairs), strict=True)
+            )
+            colored = [pair.ir_rgb for pair in pairs if pair.ir_rgb is not None]
+            ir_rgb = torch.stack(colored).to(self.device) if colored else None
+            color = "gray" if all(colorless) else self.color
+            method, stems = self._fusing.for_task(task), [pair.stem for pair in pairs]
+            fused = fuse_frames(method, ir, vi, color, stems, ir_rgb)
         return list(fused.cpu().numpy())
 
     def _fuse_officially(self, batch: Sequence[PairRecord], pairs: Sequence[StoredPair]) -> Sequence[np.ndarray]:
         """uint8 (H,W,3) or (H,W) each."""
         gray = self.color == "gray"
         return [
-            finished(self._fusing.fuse_officially(*pair), record, self._fusing.card, gray=gray)
+            finished(self._fusing.for_task(record.task).fuse_officially(*pair), record, self._fusing.card, gray=gray)
             for record, pair in zip(batch, pairs, strict=True)
         ]
 
@@ -254,14 +269,14 @@ class FusionRunner:
 
 
 def group_by_size(records: Iterable[PairRecord], batch_size: int) -> list[list[PairRecord]]:
-    """Batches of at most ``batch_size`` records of one size, in the order in which each batch is first begun."""
+    """Batches of at most ``batch_size`` records of one size and task, in the order in which each batch is first begun."""
     batches: list[list[PairRecord]] = []
-    open_batches: dict[tuple[int, int], list[PairRecord]] = {}
+    open_batches: dict[tuple[int, int, str], list[PairRecord]] = {}
     for record in records:
-        size = (record.height, record.width)
-        batch = open_batches.get(size)
+        kind = (record.height, record.width, record.task)
+        batch = open_batches.get(kind)
         if batch is None or len(batch) == batch_size:
-            batch = open_batches[size] = []
+            batch = open_batches[kind] = []
             batches.append(batch)
         batch.append(record)
     return batches

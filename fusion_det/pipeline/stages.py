@@ -24,6 +24,7 @@ from fusion_det.pipeline.fusion_training import WEIGHTS
 from fusion_det.pipeline.stage import Estimate, Stage, StageContext
 from fusion_det.pipeline.versions import code_digest, library_versions
 from fusion_det.progress import Progress
+from fusion_det.tasks import IVIF
 
 EVALUATED_SPLITS = ("val", "test")
 
@@ -59,6 +60,7 @@ def fuse_stage(
         training: the ``train-fusion`` stage that makes the weights; without one they are what ``spec`` says.
     """
     protocol = own_protocol(get_card(spec), config.protocol)
+    task = records[0].task if records else IVIF
 
     def run(context: StageContext) -> dict[str, Any]:
         import torch
@@ -73,9 +75,9 @@ def fuse_stage(
         return {"pairs": len(records), "seconds_per_pair": summary.seconds_per_pair, "protocol": protocol}
 
     identity = {
-        "method": method_identity(spec, protocol=protocol)
+        "method": method_identity(spec, protocol=protocol, task=task)
         if training is None
-        else method_identity(spec, None, training.identity["method"]["config"], protocol=protocol),
+        else method_identity(spec, None, training.identity["method"]["config"], protocol=protocol, task=task),
         "color": config.color,
         "pairs": digest_json([[r.stem, r.content] for r in records]),
         "versions": library_versions("torch", "numpy", "pillow"),

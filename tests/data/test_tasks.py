@@ -10,8 +10,8 @@ from PIL import Image
 
 from fusion_det.data import open_dataset, open_folders
 from fusion_det.data.layout import find_layout
-from fusion_det.data.tasks import TASKS, find_task, split_task
 from fusion_det.errors import ConfigError, DatasetError
+from fusion_det.tasks import TASKS, find_task, split_task
 
 
 def write(file: Path, size: tuple[int, int] = (8, 6), mode: str = "L") -> None:

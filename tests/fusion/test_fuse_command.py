@@ -123,7 +123,7 @@ def test_datasets_never_mix_in_one_folder(sources: tuple[str, ...], records: lis
         os.utime(other / kind / file.name, ns=(0, 0))  # older than what was fused: time alone would not tell
     command = ("fuse", "-m", "mean", "--ir", other / "ir", "--vi", other / "vi", "--out", out)
     before = (out / records[0].ir.name).read_bytes()
-    with pytest.raises(ConfigError, match=r"other infrared and visible images of the same names \(00000\.png\)"):
+    with pytest.raises(ConfigError, match=r"other sources of the same names \(00000\.png\)"):
         call(*command)
     assert (out / records[0].ir.name).read_bytes() == before
     assert "1 images written" in call(*command, "--overwrite").output

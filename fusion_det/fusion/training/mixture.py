@@ -14,9 +14,9 @@ from fusion_det.data.cards import read_cards
 from fusion_det.data.m3fd import family_of
 from fusion_det.data.pair import PairDataset, PairRecord
 from fusion_det.data.splits import Split, ranked_by_hash
-from fusion_det.data.tasks import IVIF
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_json
+from fusion_det.tasks import IVIF
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from typing import Any, ClassVar, NamedTuple
 import torch
 from torch import nn
 
-from fusion_det.data.tasks import IVIF
 from fusion_det.errors import ConfigError
 from fusion_det.fusion.training.schedule import WarmupCosine
 from fusion_det.fusion.training.settings import Option, TrainSettings
+from fusion_det.tasks import IVIF
 
 NETWORK = "network"
 """Name of the method's own network among those of its recipe."""
@@ -28,7 +28,7 @@ Terms = Mapping[str, torch.Tensor]
 class Sources(NamedTuple):
     """A batch of crops on the device, float32 in [0,1]: ``ir`` (B,1,H,W), ``vi`` (B,3,H,W) RGB, ``luma`` (B,1,H,W) of ``vi``.
 
-    task: that of all of its pairs (:data:`fusion_det.data.tasks.TASKS`); ``ir`` is the first source of any task, ``vi`` the
+    task: that of all of its pairs (:data:`fusion_det.tasks.TASKS`); ``ir`` is the first source of any task, ``vi`` the
         second. The terms of a loss have the same names for all tasks.
     """
 

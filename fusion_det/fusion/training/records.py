@@ -73,13 +73,16 @@ def write_checkpoint(file: Path, network: torch.nn.Module, card: Mapping[str, An
 
 
 def write_samples(file: Path, method: FusionMethod, members: Sequence[Member], device: str) -> None:
-    """A sheet of whole pairs, a row each: infrared, visible, fused in colour, as ``fusion-det fuse`` would write it."""
+    """A sheet of whole pairs, a row each: both sources, fused in colour, as ``fusion-det fuse`` would write it."""
     rows = []
     for member in members:
         pair = load_pair(member.record)
+        first = pair.ir.expand(3, -1, -1) if pair.ir_rgb is None else pair.ir_rgb
+        ir_rgb = None if pair.ir_rgb is None else first[None].to(device)
+        images = pair.ir[None].to(device), pair.vi[None].to(device)
         with torch.no_grad():
-            fused = fuse_frames(method, pair.ir[None].to(device), pair.vi[None].to(device), "ycbcr", [member.id])
-        sources = (to_eight_bit(image.clone()).permute(1, 2, 0) for image in (pair.ir.expand(3, -1, -1), pair.vi))
+            fused = fuse_frames(method.for_task(member.record.task), *images, "ycbcr", [member.id], ir_rgb)
+        sources = (to_eight_bit(image.clone()).permute(1, 2, 0) for image in (first, pair.vi))
         rows.append([image.numpy() for image in (*sources, fused[0].cpu())])
     write_png(_sheet(rows), file)
 
