@@ -31,8 +31,9 @@ from fusion_det.fusion.method import FusionMethod
 from fusion_det.fusion.registry import default_registry
 from fusion_det.fusion.weights import SHIPPED_FILE
 from fusion_det.quality import evaluate
+from fusion_det.tasks import IVIF, split_task
 
-METRICS = ("SF", "AG", "VIF", "Qabf", "EN", "SD")
+METRICS = ("SF", "AG", "MI", "VIF", "Qabf", "MS_SSIM", "EN", "SD")
 COMPARED = ("mean", "max", "laplacian", "gff")
 
 
@@ -41,7 +42,10 @@ def main(
         Path, typer.Argument(help="best.safetensors or last.safetensors of fusion-det train-fusion.")
     ],
     data: Annotated[
-        list[str], typer.Option(metavar="DATASET", help="The datasets of that training (repeatable), for the figures.")
+        list[str],
+        typer.Option(
+            metavar="[TASK:]DATASET", help="The datasets of that training (repeatable), for the figures, task by task."
+        ),
     ],
     family: Annotated[
         list[str] | None,
@@ -61,14 +65,15 @@ def main(
     known = {key: strings[key] for key in ("method", "config") if key in strings}
     half = {name: value.half() if value.is_floating_point() else value for name, value in state.items()}
     save_checkpoint(file, half, known | {"card": json.dumps(card, sort_keys=True)})
-    pairs = held_out_pairs(card, data)
     methods = {card["method"]: build_method(card["method"], weights=file, config=card["config"])}
     methods |= {name: build_method(name) for name in COMPARED}
-    figures = {name: quality_of(method, pairs) for name, method in methods.items()}
-    card["figures"] = {"pairs": len(pairs), "mean": figures}
+    card["figures"] = {}
+    for task, pairs in held_out_pairs(card, data).items():
+        figures = {name: quality_of(method, pairs) for name, method in methods.items()}
+        card["figures"][task] = {"pairs": len(pairs), "mean": figures}
+        for name, values in figures.items():
+            typer.echo(f"{task:15} {name:12}" + "  ".join(f"{metric} {value:.3f}" for metric, value in values.items()))
     write_json(file.with_suffix(".json"), {**card, "file": file.name, "sha256": digest_file(file)})
-    for name, values in figures.items():
-        typer.echo(f"{name:12}" + "  ".join(f"{metric} {value:.3f}" for metric, value in values.items()))
     typer.echo(f"{file}: {file.stat().st_size / 1e6:.1f} MB")
 
 
@@ -83,21 +88,23 @@ def _package_folder(method: str) -> Path:
     return Path(sys.modules[module.__name__].__path__[0])
 
 
-def held_out_pairs(card: dict[str, Any], data: Sequence[str]) -> list[Pair]:
-    """The pairs that a training's card names as its validation, from datasets of the same names and contents.
+def held_out_pairs(card: dict[str, Any], data: Sequence[str]) -> dict[str, list[Pair]]:
+    """The pairs that a training's card names as its validation, by task, from datasets of the same names and contents.
 
     Raises:
         ConfigError: a dataset is not among ``data``, or is not the one that was trained on.
     """
-    datasets = {dataset.name: dataset for dataset in map(open_dataset, data)}
-    pairs = []
+    named = [split_task(text) for text in data]
+    datasets = {dataset.name: dataset for task, name in named for dataset in [open_dataset(name, task=task or IVIF)]}
+    pairs: dict[str, list[Pair]] = {}
     for origin in card["data"]:
         dataset = datasets.get(origin["name"])
         if dataset is None or dataset.content_digest != origin["content_digest"]:
             raise ConfigError(f"--data: the {origin['name']} that was trained on is not among {', '.join(datasets)}")
         held_out = set(origin["validation"])
-        pairs += [load_pair(record) for record in dataset if record.stem in held_out]
-    return pairs
+        found = [load_pair(record) for record in dataset if record.stem in held_out]
+        pairs.setdefault(dataset.task, []).extend(found)
+    return {task: found for task, found in pairs.items() if found}
 
 
 def quality_of(method: FusionMethod | ExternalImages, pairs: Sequence[Pair]) -> dict[str, float]:
