@@ -19,7 +19,7 @@ from fusion_det.fusion.methods.mambadfuse.official import before_clamping, mirro
 
 Arrays = dict[str, torch.Tensor]
 
-TOLERANCE, MEAN_TOLERANCE = 4e-4, 5e-5
+TOLERANCE = 4e-4
 """Of images that span 2.6. Long scans and deep chains make much of the last bit: what was recorded is up to 1.8e-4 from the same
 network computed in float64 (2.7e-5 on average), and what is computed here 1.9e-4 (2.7e-5)."""
 EVERY = 97
@@ -27,7 +27,7 @@ EVERY = 97
 
 def assert_near(actual: torch.Tensor, expected: torch.Tensor, tolerance: float = TOLERANCE) -> None:
     torch.testing.assert_close(actual, expected, atol=tolerance, rtol=0)
-    assert (actual - expected).abs().mean() < MEAN_TOLERANCE
+    assert (actual - expected).abs().mean() <= tolerance / 8
 
 
 def copied(network: MambaDFuseNet) -> MambaDFuseNet:

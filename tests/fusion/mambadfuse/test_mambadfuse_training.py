@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,6 @@ def test_rates() -> None:
 def test_a_short_training(tmp_path: Path) -> None:
     job = job_of(write_pairs(tmp_path / "pairs"), tmp_path / "out", "mambadfuse", config="tiny")
     settings = preset("small", CARD, crop=24, batch=2, epochs=8, peak_rate=5e-3, sample_every=1000)
-    job = type(job)(**{**vars(job), "settings": settings})
-    rows = train(job).rows
+    rows = train(replace(job, settings=settings)).rows
     assert rows[-1]["val_total"] < 0.7 * rows[0]["val_total"]
     assert "flipped" in json.loads((tmp_path / "out" / "last.json").read_text())["deviations"]

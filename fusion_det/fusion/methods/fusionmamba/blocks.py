@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from fusion_det.fusion.methods.fusionmamba.scans import ES2D, CrossES2D, linear
+from fusion_det.fusion.methods.fusionmamba.scans import ES2D, CrossES2D, Linear
 from fusion_det.fusion.ssm import project
 from fusion_det.fusion.strips import by_strips
 
@@ -67,8 +67,8 @@ class ChannelGate(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.global_reduce = linear(width, width // REDUCTION, bias=True)
-        self.channel_select = linear(width // REDUCTION, width, bias=True)
+        self.global_reduce = Linear(width, width // REDUCTION, bias=True)
+        self.channel_select = Linear(width // REDUCTION, width, bias=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         means = self.norm(x).mean((1, 2), keepdim=True)
@@ -80,7 +80,7 @@ class Mlp(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.fc1, self.fc2 = linear(width, MLP_RATIO * width, bias=True), linear(MLP_RATIO * width, width, bias=True)
+        self.fc1, self.fc2 = Linear(width, MLP_RATIO * width, bias=True), Linear(MLP_RATIO * width, width, bias=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = F.gelu(project(x, self.fc1.weight, self.fc1.bias))
@@ -172,7 +172,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.reduction, self.norm = linear(4 * width, 2 * width), nn.LayerNorm(4 * width)
+        self.reduction, self.norm = Linear(4 * width, 2 * width), nn.LayerNorm(4 * width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         height, width = x.shape[1] // 2 * 2, x.shape[2] // 2 * 2
@@ -191,7 +191,7 @@ class PatchExpanding(nn.Module):
     def __init__(self, inputs: int, width: int, factor: int) -> None:
         super().__init__()
         self.factor = factor
-        self.expand, self.norm = linear(inputs, factor**2 * width), nn.LayerNorm(width)
+        self.expand, self.norm = Linear(inputs, factor**2 * width), nn.LayerNorm(width)
 
     def squares(self, x: torch.Tensor) -> torch.Tensor:
         """(b,H,W,inputs) → (b,H,W,row,column,width)."""

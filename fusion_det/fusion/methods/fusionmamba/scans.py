@@ -38,7 +38,7 @@ class EfficientScan(nn.Module):
         self.A_logs = nn.Parameter(torch.arange(1, states + 1, dtype=torch.float32).log().repeat(PARTS * inner, 1))
         self.Ds = nn.Parameter(torch.ones(PARTS * inner))
         self.out_norm = nn.LayerNorm(inner)
-        self.out_proj = linear(inner, width)
+        self.out_proj = Linear(inner, width)
 
     def convolve(self, p: torch.Tensor) -> torch.Tensor:
         """SiLU of the depthwise convolution, (b,H,W,d) to the same."""
@@ -65,7 +65,7 @@ class ES2D(EfficientScan):
 
     def __init__(self, width: int, states: int) -> None:
         super().__init__(width, states)
-        self.in_proj = linear(width, 2 * self.inner)
+        self.in_proj = Linear(width, 2 * self.inner)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for_scan, for_gate = self.in_proj.weight.split(self.inner)
@@ -81,7 +81,7 @@ class CrossES2D(EfficientScan):
 
     def __init__(self, width: int, states: int) -> None:
         super().__init__(width, states)
-        self.in_proj1, self.in_proj2 = linear(width, 2 * self.inner), linear(width, 2 * self.inner)
+        self.in_proj1, self.in_proj2 = Linear(width, 2 * self.inner), Linear(width, 2 * self.inner)
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         for_scan, for_gate = self.in_proj1.weight.split(self.inner)
@@ -110,13 +110,16 @@ def gather(parts: list[torch.Tensor], height: int, width: int) -> torch.Tensor:
     return columns.permute(2, 3, 1, 4, 0, 5).flatten(3, 4).flatten(1, 2)[:, :height, :width]
 
 
-def linear(inputs: int, outputs: int, *, bias: bool = False) -> nn.Linear:
-    """A linear layer as it is initialised everywhere here: weights normal with σ = 0.02, no bias or zero."""
-    layer = nn.utils.skip_init(nn.Linear, inputs, outputs, bias=bias)
-    nn.init.trunc_normal_(layer.weight, std=0.02)
-    if bias:
-        nn.init.zeros_(layer.bias)
-    return layer
+class Linear(nn.Linear):
+    """As it is initialised everywhere here: weights normal with σ = 0.02, no bias or zero."""
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = False) -> None:
+        super().__init__(inputs, outputs, bias=bias)
+
+    def reset_parameters(self) -> None:
+        nn.init.trunc_normal_(self.weight, std=0.02)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
 
 
 def uniform_parameter(shape: tuple[int, ...], bound: float) -> nn.Parameter:
