@@ -1,12 +1,14 @@
-"""What ``fusion-det quality`` measures, as data: ``pipelines/quality.yaml`` is an instance."""
+"""What ``fusion-det quality`` measures, as data: ``pipelines/quality.yaml`` and ``pipelines/general.yaml`` are instances."""
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from fusion_det.config import DataConfig, FusionConfig, QualityConfig, checked
+from fusion_det.errors import ConfigError
+from fusion_det.tasks import IVIF, find_task
 
 
 class _Section(BaseModel):
@@ -21,8 +23,22 @@ class MeasuredSet(_Section):
     """Only these pairs, by stem; empty: all. Those that the dataset does not have are named in the report."""
     synonyms: dict[str, str] = Field(default_factory=dict)
     """Beginning of an id → beginning of the stem to look for where there is no such stem."""
-    paper_table: Literal["I", "II", "III", "IV"] | None = None
-    """Set the rows of this table of the S4Fusion paper beside ours."""
+    paper_table: Literal["I", "II", "III", "IV", "SMC-Mamba"] | None = None
+    """Set the rows of this table of the S4Fusion paper, or those printed for SMC-Mamba, beside ours."""
+    task: str = IVIF
+    """What the pairs are, see :data:`fusion_det.tasks.TASKS`."""
+    title: str = ""
+    """In headings; the dataset's name if there is none."""
+    pictures: int = Field(default=0, ge=0)
+    """How many pairs are shown as every method fuses them, side by side."""
+
+    @field_validator("task")
+    @classmethod
+    def _known_task(cls, value: str) -> str:
+        try:
+            return find_task(value).name
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
 
 
 class QualitySettings(_Section):

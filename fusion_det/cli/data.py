@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fusion_det.cli.options import DEFAULT_CACHE, CacheDir
+from fusion_det.cli.options import DEFAULT_CACHE, CacheDir, TaskName
+from fusion_det.tasks import IVIF
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -60,6 +61,7 @@ def list_datasets(as_json: AsJson = False) -> None:
 )
 def check(
     dataset: Dataset,
+    task: TaskName = IVIF,
     reader: Annotated[
         str | None, typer.Option(help="m3fd, coco, folder or demo; found from the layout if not given.")
     ] = None,
@@ -78,7 +80,13 @@ def check(
     try:
         with RichProgress() as progress:
             found = open_dataset(
-                dataset, reader=reader, limit=limit, cache_dir=cache, progress=progress, annotations=annotations
+                dataset,
+                reader=reader,
+                limit=limit,
+                cache_dir=cache,
+                progress=progress,
+                annotations=annotations,
+                task=task,
             )
     except DatasetError as error:
         _report_problems(error, as_json)

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fusion_det.cli.console import INTERRUPTED, RunDisplay, console
+from fusion_det.cli.options import TaskName
+from fusion_det.cli.pairs import source_options
 from fusion_det.errors import ConfigError
+from fusion_det.tasks import IVIF, find_task
 
 if TYPE_CHECKING:
     from fusion_det.assessment.settings import QualitySettings
@@ -28,12 +31,22 @@ _EXAMPLES = """Examples:
 
   fusion-det quality --data tno --methods all --paper-table III
 
+  fusion-det quality --task multi-focus --data lytro --methods all --pictures 3
+
+  fusion-det quality -e general                         (four tasks, for the datasets in place)
+
   fusion-det quality -e quality --as-published          (Tables I to IV of the S4Fusion paper, for the datasets in place)"""
 
 
 def quality(
-    ir: Annotated[Path | None, typer.Option(help="Folder of infrared images.")] = None,
-    vi: Annotated[Path | None, typer.Option(help="Folder of visible images, with the same stems as --ir.")] = None,
+    ir: Annotated[
+        Path | None, typer.Option("--ir", "--first", help="Folder of infrared (or the task's first) images.")
+    ] = None,
+    vi: Annotated[
+        Path | None,
+        typer.Option("--vi", "--second", help="Folder of visible (or second) images, with the same stems as --ir."),
+    ] = None,
+    task: TaskName = IVIF,
     fused: Annotated[
         list[str] | None,
         typer.Option(
@@ -53,7 +66,10 @@ def quality(
         ),
     ] = None,
     experiment: Annotated[
-        str | None, typer.Option("--experiment", "-e", help="Settings: 'quality' (Tables I to IV) or a YAML file.")
+        str | None,
+        typer.Option(
+            "--experiment", "-e", help="Settings: 'quality' (Tables I to IV), 'general' (four tasks) or a YAML file."
+        ),
     ] = None,
     metrics: Annotated[
         str | None,
@@ -62,7 +78,10 @@ def quality(
     profile: Annotated[str | None, typer.Option(help="Conventions: paper, cddfuse, zoo or standard.")] = None,
     paper_table: Annotated[
         str | None,
-        typer.Option(metavar="I|II|III|IV", help="Set the rows of this table of the S4Fusion paper beside ours."),
+        typer.Option(
+            metavar="I|II|III|IV|SMC-Mamba",
+            help="Set the rows of this table of the S4Fusion paper, or those printed for SMC-Mamba, beside ours.",
+        ),
     ] = None,
     as_published: Annotated[
         bool | None,
@@ -77,6 +96,7 @@ def quality(
         list[str] | None, typer.Option("--weights", help="METHOD=FILE: a fusion checkpoint outside its usual place.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pairs; stamped into every table.")] = None,
+    pictures: Annotated[int, typer.Option(min=0, help="Show so many pairs as every method fuses them.")] = 0,
     name: Annotated[str | None, typer.Option(help="Name of the report: it is written to REPORTS/NAME.")] = None,
     method_module: Annotated[
         list[str] | None, typer.Option(help="Python module that registers further methods.")
@@ -102,7 +122,9 @@ def quality(
         "metrics": None if metrics is None else tuple(part.strip() for part in metrics.split(",") if part.strip()),
         "profile": profile,
     }
-    wanted = _wanted_set(ir, vi, data, experiment, paper_table, limit)
+    wanted = _wanted_set(
+        ir, vi, data, experiment, task, {"paper_table": paper_table, "limit": limit, "pictures": pictures}
+    )
     settings = _settings(experiment, wanted, _methods(methods, fused), direct, color, weights, as_published, name)
     places = Places(runs, reports)
     try:
@@ -134,21 +156,24 @@ def _wanted_set(
     vi: Path | None,
     data: str | None,
     experiment: str | None,
-    paper_table: str | None,
-    limit: int | None,
+    task: str,
+    options: dict[str, Any],
 ) -> dict[str, Any] | None:
-    """The one set that the options name, None where the experiment names some (or two folders are given)."""
+    """The one set that the options name, None where the experiment names some."""
+    find_task(task)
+    first, second = source_options(task)
     folders = ir is not None or vi is not None
     if folders and (ir is None or vi is None):
-        raise ConfigError("--ir and --vi go together; or give --data DATASET")
+        raise ConfigError(f"{first} and {second} go together; or give --data DATASET")
     if sum((folders, data is not None, experiment is not None)) != 1:
-        raise ConfigError("say what to measure on: --ir DIR and --vi DIR, or --data DATASET, or -e quality")
+        raise ConfigError(f"say what to measure on: {first} DIR and {second} DIR, or --data DATASET, or -e quality")
     if experiment is not None:
-        if paper_table is not None or limit is not None:
-            raise ConfigError("-e names its sets itself; leave out --paper-table and --limit")
+        if task != IVIF or any(options.values()):
+            raise ConfigError("-e names its sets itself; leave out --task, --paper-table, --limit and --pictures")
         return None
     # For two folders the source is never opened: it stands for what the table is about.
-    return {"data": {"source": data or _both(ir, vi), "limit": limit}, "paper_table": paper_table}
+    named = {"source": data or _both(ir, vi), "limit": options.pop("limit")}
+    return {"data": named, "task": task, **options}
 
 
 def _methods(methods: list[str] | None, fused: list[str] | None) -> tuple[str, ...] | None:
@@ -227,7 +252,8 @@ def _plan(
     expand_methods(settings.methods)  # a misspelt name is told before a dataset is read
     bar = display.bar("dataset")
     if ir is not None and vi is not None:
-        dataset = open_folders(ir, vi, limit=limit, cache_dir=places.runs.resolve() / "cache", progress=bar)
+        cache, task = places.runs.resolve() / "cache", settings.sets[0].task
+        dataset = open_folders(ir, vi, limit=limit, cache_dir=cache, progress=bar, task=task)
         opened = [(settings.sets[0], dataset)]
         missing: dict[str, str] = {}
     else:

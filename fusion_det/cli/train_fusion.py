@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from fusion_det.cli.options import DEFAULT_CACHE, CacheDir, TaskName
 from fusion_det.tasks import IVIF, split_task
 
 if TYPE_CHECKING:
+    from fusion_det.data import PairDataset
     from fusion_det.fusion.training.mixture import Mixture
     from fusion_det.fusion.training.trainer import TrainSummary
 
@@ -34,7 +36,8 @@ def train_fusion(
         list[str],
         typer.Option(
             metavar="[TASK:]DATASET[=SHARE]",
-            help="Pairs to learn from: a dataset's name or folder (repeatable). Several tasks are learnt in equal shares.",
+            help="Pairs to learn from (repeatable): a dataset's name or folder, or two folders of any names, FIRST,SECOND. "
+            "Several tasks are learnt in equal shares.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of this training; a training interrupted there goes on.")],
@@ -156,7 +159,7 @@ def _mixture(
     cache: Path,
     progress: RichProgress,
 ) -> Mixture:
-    from fusion_det.data import Split, open_dataset
+    from fusion_det.data import Split
     from fusion_det.fusion.training.mixture import Source, mix, parse_source
 
     split = None if exclude is None else Split.load(exclude)
@@ -164,9 +167,20 @@ def _mixture(
     for text in data:
         own_task, named = split_task(text)
         name, share = parse_source(named)
-        dataset = open_dataset(name, limit=limit, cache_dir=cache, progress=progress, task=own_task or task)
-        sources.append(Source(dataset, share))
+        sources.append(Source(_open(name, own_task or task, limit, cache, progress), share))
     return mix(sources, validation=validation, seed=seed, exclude=split)
+
+
+def _open(source: str, task: str, limit: int | None, cache: Path, progress: RichProgress) -> PairDataset:
+    """A dataset by its name or folder, or the pairs of two folders with a comma between them, named after what holds both."""
+    from fusion_det.data import open_dataset, open_folders
+
+    first, comma, second = (part.strip() for part in source.partition(","))
+    if not comma or Path(source).exists():
+        return open_dataset(source, limit=limit, cache_dir=cache, progress=progress, task=task)
+    folders = Path(first).expanduser(), Path(second).expanduser()
+    name = os.path.commonpath([folder.resolve() for folder in folders])
+    return open_folders(*folders, name=Path(name).name, limit=limit, cache_dir=cache, progress=progress, task=task)
 
 
 def _report(method: str, out: Path, mixture: Mixture, summary: TrainSummary) -> None:

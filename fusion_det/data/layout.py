@@ -47,6 +47,7 @@ def find_layout(root: Path, task: Task = TASKS[IVIF]) -> Layout:
         )
     here = ", ".join(folder.name for folder in _subfolders(root)) or "none"
     options = "--ir DIR --vi DIR" if task.name == IVIF else "--first DIR --second DIR"
+    options += " (fusion-det train-fusion: --data DIR,DIR)"
     others = [other.name for other in TASKS.values() if other is not task and _layouts(root, other)]
     raise DatasetError(
         f"{root} has no {' and '.join(task.sources)} folder side by side (folders there: {here}).",

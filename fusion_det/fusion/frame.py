@@ -59,8 +59,7 @@ def fuse_frames(
     """
     card = method.card
     height, width = vi.shape[-2:]
-    ycbcr = rgb_to_ycbcr(vi) if card.fuses == "luma" else None
-    visible = vi if ycbcr is None else ycbcr[:, :1]
+    visible = luma(vi) if card.fuses == "luma" else vi
     padded_ir, padded_vi = pad_for(card, ir), pad_for(card, visible)
     dtype = method.dtype or vi.dtype
     fused = method.fuse(padded_ir.to(dtype), padded_vi.to(dtype))
@@ -69,12 +68,16 @@ def fuse_frames(
     fused = fused[..., top : top + height, left : left + width].to(vi.dtype)
     if card.fuses == "rgb" and (color == "gray" or ir_rgb is not None):
         fused = luma(fused)
-    if color == "ycbcr" and ir_rgb is not None:
-        fused = ycbcr_to_rgb(torch.cat((fused, joint_chroma(ir_rgb, vi)), dim=1))
-    elif color == "ycbcr" and ycbcr is not None:
-        fused = ycbcr_to_rgb(torch.cat((fused, ycbcr[:, 1:]), dim=1))
+    if color == "ycbcr" and (card.fuses == "luma" or ir_rgb is not None):
+        fused = colored(fused, vi, ir_rgb)
     eight_bit = to_eight_bit(fused)
     return eight_bit[:, 0] if color == "gray" else eight_bit.permute(0, 2, 3, 1).contiguous()
+
+
+def colored(fused: torch.Tensor, vi: torch.Tensor, ir_rgb: torch.Tensor | None = None) -> torch.Tensor:
+    """(B,3,H,W) RGB of fused luma (B,1,H,W) with the chroma of ``vi``, or of both sources; not clipped."""
+    chroma = rgb_to_ycbcr(vi)[:, 1:] if ir_rgb is None else joint_chroma(ir_rgb, vi)
+    return ycbcr_to_rgb(torch.cat((fused, chroma), dim=1))
 
 
 def joint_chroma(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,7 @@ from fusion_det.pipeline.stage import Outcome, Slot
 from fusion_det.pipeline.store import Store, read_manifest
 from fusion_det.pipeline.versions import code_digest, commit, library_versions
 from fusion_det.progress import NoProgress, Progress
+from fusion_det.tasks import IVIF
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def default_experiment(data: str | None) -> str:
     return "table_vi" if data not in (None, DEMO) or (data is None and find_dataset("m3fd")) else DEMO
 
 
-def open_data(config: DataConfig, places: Places, progress: Progress | None = None) -> PairDataset:
+def open_data(config: DataConfig, places: Places, progress: Progress | None = None, task: str = IVIF) -> PairDataset:
     """Open (and check) the experiment's dataset; the demo is drawn first if it is not there.
 
     Raises:
@@ -88,7 +89,9 @@ def open_data(config: DataConfig, places: Places, progress: Progress | None = No
     progress = progress or NoProgress()
     cache = places.runs.resolve() / "cache"
     if config.source != DEMO:
-        return open_dataset(config.source, reader=config.reader, limit=config.limit, cache_dir=cache, progress=progress)
+        return open_dataset(
+            config.source, reader=config.reader, limit=config.limit, cache_dir=cache, progress=progress, task=task
+        )
     from fusion_det.data.demo import write_demo
 
     folder = places.runs.resolve() / "data" / f"demo-{config.demo_scenes}-seed{config.demo_seed}"

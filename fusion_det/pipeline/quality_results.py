@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fusion_det.files import write_text
 from fusion_det.pipeline.results import DatasetInfo, MethodInfo, QualityRows
+from fusion_det.tasks import IVIF
 
 SCHEMA_VERSION = 1
 
@@ -43,10 +44,13 @@ class QualitySet(_Frozen):
     quality: QualityRows
     """Of losslessly saved images: what methods are compared by."""
     sources: dict[str, tuple[Path, Path]]
-    """Stem → infrared and visible file, for pictures."""
+    """Stem → infrared and visible file (of other tasks first and second source), for pictures."""
     published: PublishedFigures | None = None
     as_published: QualityRows | None = None
     """Of images saved as those of ``published`` were, where that differs: compared with them and with nothing else."""
+    task: str = IVIF
+    shown: dict[str, dict[str, Path]] = Field(default_factory=dict)
+    """Stem → method → fused picture, of the pairs that are shown side by side; in colour where the sources have some."""
 
 
 class QualityResults(_Frozen):

@@ -14,8 +14,9 @@ from typing import Any
 
 from fusion_det import __version__
 from fusion_det.assessment.measure import Protocol
-from fusion_det.assessment.published import COLUMNS, TABLES
+from fusion_det.assessment.published import TABLES
 from fusion_det.assessment.settings import MeasuredSet, QualitySettings
+from fusion_det.config import DataConfig
 from fusion_det.data import PairDataset
 from fusion_det.data.cards import cards_dir
 from fusion_det.data.locate import find_dataset
@@ -35,6 +36,7 @@ from fusion_det.machine import available_cores
 from fusion_det.pipeline.engine import Display, make_slots, run_plan
 from fusion_det.pipeline.experiment import DEMO, Places, cuda_devices, open_data, write_report
 from fusion_det.pipeline.plan import method_info
+from fusion_det.pipeline.quality_pictures import side_by_side, spread
 from fusion_det.pipeline.quality_results import PublishedFigures, QualityResults, QualitySet
 from fusion_det.pipeline.quality_stage import VALUES, quality_stage
 from fusion_det.pipeline.results import DatasetInfo, QualityRows
@@ -43,6 +45,7 @@ from fusion_det.pipeline.stages import fuse_stage
 from fusion_det.pipeline.store import Store
 from fusion_det.pipeline.versions import commit, library_versions
 from fusion_det.progress import NoProgress, Progress
+from fusion_det.tasks import IVIF
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +97,7 @@ def open_sets(
         source = wanted.data.source
         there = source == DEMO or find_dataset(source) is not None or Path(source).expanduser().exists()
         if there or len(settings.sets) == 1:
-            opened.append((wanted, open_data(wanted.data, places, progress)))
+            opened.append((wanted, open_data(wanted.data, places, progress, wanted.task)))
         else:
             card = cards_dir() / f"{source}.md"
             cure = f"{card} says how to get it" if card.is_file() else "check its name or path"
@@ -140,6 +143,7 @@ def plan_set(dataset: PairDataset, wanted: MeasuredSet | None, settings: Quality
     """
     records, absent = choose_pairs(dataset, wanted)
     specs = with_files(expand_methods(settings.methods), settings.fusion.weights)
+    specs = [spec for spec in specs if dataset.task == IVIF or spec.named or get_card(spec).family != "control"]
     methods = sorted(specs, key=lambda m: (get_card(m).order, m.name))
     protocol = Protocol(settings.quality.metrics, settings.quality.profile)
     table = TABLES[wanted.paper_table] if wanted is not None and wanted.paper_table else None
@@ -183,7 +187,8 @@ def measure_sets(
     store = places.store
     slots = _slots(stages, store, device, jobs)
     outcomes = run_plan(stages, store, slots, display)
-    sets = tuple(_measured_set(p, settings, outcomes) for p in planned)
+    document = places.results(settings.name).with_name("quality.json")
+    sets = tuple(_measured_set(p, settings, outcomes, document.parent / "pictures") for p in planned)
     results = QualityResults(
         experiment=settings.name,
         title=settings.title or f"Quality of fused images on {', '.join(s.dataset.name for s in sets)}",
@@ -191,7 +196,7 @@ def measure_sets(
         missing=dict(missing),
         provenance=_provenance(settings, outcomes, started),
     )
-    results.save(places.results(settings.name).with_name("quality.json"))
+    results.save(document)
     progress = display.bar("report") if display else NoProgress()
     page = write_report(results, places.report(settings.name), progress)
     named = {spec.name for p in planned for spec in p.methods if spec.named}
@@ -217,10 +222,16 @@ def _slots(stages: Sequence[Stage], store: Store, device: str, jobs: int | None)
     return slots
 
 
-def _measured_set(planned: PlannedSet, settings: QualitySettings, outcomes: Mapping[str, Outcome]) -> QualitySet:
+def _measured_set(
+    planned: PlannedSet, settings: QualitySettings, outcomes: Mapping[str, Outcome], pictures: Path
+) -> QualitySet:
     dataset, measured = planned.dataset, [record.stem for record in planned.records]
     quality = _rows(planned.quality, planned, settings, outcomes, "lossless")
-    table = TABLES[planned.wanted.paper_table] if planned.wanted is not None and planned.wanted.paper_table else None
+    wanted = planned.wanted or MeasuredSet(data=DataConfig())
+    table = TABLES[wanted.paper_table] if wanted.paper_table else None
+    folders = {spec.name: _images(planned, spec, outcomes)[1] for spec in planned.methods}
+    fused = {name: folder for name, folder in folders.items() if folder is not None}
+    shown = spread(planned.records, wanted.pictures)
     return QualitySet(
         dataset=DatasetInfo(
             name=dataset.name,
@@ -232,7 +243,7 @@ def _measured_set(planned: PlannedSet, settings: QualitySettings, outcomes: Mapp
             content_digest=dataset.content_digest,
             limit=dataset.limit,
         ),
-        title=table.title if table is not None else dataset.name,
+        title=wanted.title or (table.title if table is not None else dataset.name),
         methods=tuple(
             method_info(spec, dataset, measured, found_weights(spec), *_images(planned, spec, outcomes))
             for spec in planned.methods
@@ -243,6 +254,8 @@ def _measured_set(planned: PlannedSet, settings: QualitySettings, outcomes: Mapp
         as_published=_rows(planned.as_published, planned, settings, outcomes, table.saving)
         if table is not None and planned.as_published
         else None,
+        task=dataset.task,
+        shown={record.stem: side_by_side(record, fused, pictures / dataset.name) for record in shown},
     )
 
 
@@ -295,7 +308,9 @@ def _published(planned: PlannedSet, settings: QualitySettings) -> PublishedFigur
             else "ours do not (--as-published)"
         )
         notes.append(f"{habit}; {done}. Methods are compared on losslessly saved images only.")
-    if settings.quality.profile != "paper":
+    if table.conventions:
+        notes.append(table.conventions)
+    elif settings.quality.profile != "paper":
         notes.append(
             f"The printed figures follow the profile “paper”, ours “{settings.quality.profile}”: not comparable."
         )
@@ -304,7 +319,7 @@ def _published(planned: PlannedSet, settings: QualitySettings) -> PublishedFigur
         notes.append(f"Decimal point restored, for the paper's text shows none: {entries}.")
     return PublishedFigures(
         name=table.name,
-        columns=COLUMNS,
+        columns=table.columns,
         rows={row.label: row.values for row in table.rows},
         years={row.label: row.year for row in table.rows},
         notes=tuple(notes),

@@ -1,4 +1,5 @@
-"""The worst and the best image by every metric, beside their sources: what a figure means is best seen."""
+"""Fused images beside their sources: what a figure means is best seen. The worst and the best by every metric, and some pairs
+as every method fuses them."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from fusion_det.quality.table import Metric
 from fusion_det.report.formatting import number
 from fusion_det.report.page import PagePanel, PageScene
 from fusion_det.report.quality_summary import MethodQuality, QualitySummary, decimals
+from fusion_det.tasks import TASKS
 
 logger = logging.getLogger(__name__)
 
@@ -97,12 +99,33 @@ def picture_scenes(quality_set: QualitySet, summary: QualitySummary, budget: int
     return scenes, note
 
 
+def source_names(quality_set: QualitySet) -> tuple[str, str]:
+    """What the two sources are called under their pictures: "Infrared" and "Visible"."""
+    first, second = TASKS[quality_set.task].sources
+    return first[0].upper() + first[1:], second[0].upper() + second[1:]
+
+
+def shown_scenes(quality_set: QualitySet, budget: int) -> list[PageScene]:
+    """A scene for every pair that is shown: its sources, then every method in table order, in at most ``budget`` bytes."""
+    scenes = []
+    share = budget // max(1, sum(2 + len(fused) for fused in quality_set.shown.values()))
+    for stem, fused in quality_set.shown.items():
+        sources = zip(source_names(quality_set), quality_set.sources[stem], strict=True)
+        files = [(name, "source", file) for name, file in sources]
+        files += [(m.label, "fused", fused[m.name]) for m in quality_set.methods if m.name in fused]
+        panels = tuple(_panel(title, caption, file, share) for title, caption, file in files if file.is_file())
+        scenes.append(PageScene(stem, "", "", "Both sources, and the image as every method fuses it.", panels))
+    return scenes
+
+
 def _files(
     item: Extreme, quality_set: QualitySet, folders: Mapping[str, Mapping[str, Path]]
 ) -> Sequence[tuple[str, str, Path | None]]:
     """(title, caption, file) of every panel."""
     ir, vi = quality_set.sources.get(item.stem, (None, None))
-    panels: list[tuple[str, str, Path | None]] = [("Infrared", "source", ir), ("Visible", "source", vi)]
+    panels: list[tuple[str, str, Path | None]] = [
+        (name, "source", file) for name, file in zip(source_names(quality_set), (ir, vi), strict=True)
+    ]
     for method, value in ((item.method, item.value), (item.other, item.other_value)):
         if method is not None:
             info = method.method.info

@@ -12,7 +12,7 @@ from fusion_det.pipeline.results import MethodInfo
 from fusion_det.progress import NoProgress, Progress
 from fusion_det.report.formatting import MISSING, join_words
 from fusion_det.report.page import Fact, PageScene, fill_template, flat_facts, series_legend
-from fusion_det.report.quality_pictures import picture_scenes
+from fusion_det.report.quality_pictures import picture_scenes, shown_scenes
 from fusion_det.report.quality_summary import QualitySummary, summarise_quality
 from fusion_det.report.quality_tables import Setting, published_table, quality_table
 from fusion_det.report.quality_view import QualityView, quality_view, write_quality, write_table
@@ -25,13 +25,17 @@ PICTURE_BYTES = 9_500_000
 
 @dataclass(frozen=True)
 class SetView:
-    """One set on the page. published: its printed rows and ours. number: of its first table and figure."""
+    """One set on the page. published: its printed rows and ours. shown: pairs as every method fuses them, scenes: extremes.
+
+    table, figure: numbers of its first ones.
+    """
 
     anchor: str
     title: str
     answer: str
     view: QualityView
     published: Table | None
+    shown: tuple[PageScene, ...]
     scenes: tuple[PageScene, ...]
     note: str
     series: list[tuple[int, str, str]]
@@ -68,7 +72,7 @@ def build_quality_report(results: QualityResults, out: Path, progress: Progress 
             results=results,
             stamps=stamped,
             short_stamp=" · ".join(text.split(":")[0] for text in stamped),
-            scenes=[scene for view in views for scene in view.scenes],
+            scenes=[scene for view in views for scene in (*view.shown, *view.scenes)],
             series_of={m.info.label: i for i, m in enumerate(methods)},
             sets=views,
             facts=_facts(results),
@@ -127,7 +131,8 @@ def _set_view(
         if quality_set.as_published is not None:
             compared = summarise_quality(quality_set.as_published, _of_set(quality_set, methods))
         published = published_table(quality_set.published, compared, setting)
-    scenes, note = picture_scenes(quality_set, summary, PICTURE_BYTES // len(results.sets))
+    budget = PICTURE_BYTES // len(results.sets) // (2 if quality_set.shown else 1)
+    scenes, note = picture_scenes(quality_set, summary, budget)
     fusions = [m.method.info.name for m in summary.fusions]
     return SetView(
         anchor=f"set-{name}",
@@ -135,6 +140,7 @@ def _set_view(
         answer=answer(summary, quality_set.title),
         view=quality_view(summary, methods, setting, short_stamp(quality_set)),
         published=published,
+        shown=tuple(shown_scenes(quality_set, budget)),
         scenes=tuple(scenes),
         note=note,
         series=series_legend(methods, fusions),

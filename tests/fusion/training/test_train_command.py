@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageOps
 
 pytest.importorskip("lightning", reason="Lightning is not installed")
 
@@ -80,3 +81,31 @@ def test_errors_name_the_option(
 def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
     assert "--exclude-split" in capsys.readouterr().out
+
+
+def test_two_tasks_and_two_folders_of_any_names(
+    usual: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = write_pairs(tmp_path / "made", 3)
+    left, right = made / "ir", made / "vi"
+    for file in made.rglob("*.png"):  # other images: the same ones are not learnt from twice
+        ImageOps.invert(Image.open(file)).save(file)
+    assert run(*usual, "--data", f"multi-focus:{left},{right}=1") == 0
+    captured = capsys.readouterr()
+    assert "14 pairs to learn from, 2 tasks in equal shares" in captured.err
+    card = json.loads((tmp_path / "out" / "last.json").read_text())
+    assert [(origin["name"], origin.get("task")) for origin in card["data"]] == [
+        ("pairs", None),
+        ("made", "multi-focus"),
+    ]
+
+
+def test_one_task_for_all_data(usual: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*usual, "--task", "medical") == 2
+    message = " ".join(capsys.readouterr().err.split())
+    assert "has no MRI and PET, SPECT or CT folder side by side (folders there: ir, vi)" in message
+    assert "--data DIR,DIR" in message and "--task ivif" in message
+    assert run(*usual, "--data", "focus:x") == 2
+    assert "--task focus: the tasks are ivif, medical, multi-focus, multi-exposure; did you mean" in " ".join(
+        capsys.readouterr().err.split()
+    )
