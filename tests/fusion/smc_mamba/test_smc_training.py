@@ -96,7 +96,6 @@ def test_targets_by_task() -> None:
     assert torch.equal(losses.target("ivif", dark, bright), bright)
     assert torch.equal(losses.target("medical", bright, dark), bright)
     torch.testing.assert_close(losses.target("multi-exposure", dark, bright), torch.full((1, 1, 32, 32), 0.4))
-    assert (losses.well_exposed(dark, bright) > 0.4).all(), "nearer to the one that is nearer to mid grey"
 
 
 def test_the_sharper_source_is_taken_where_it_is_sharper() -> None:
@@ -148,14 +147,15 @@ def test_terms_add_up_and_have_gradients(task: str, targets: str) -> None:
     phase = recipe.phases[0]
     terms = phase.loss(sources, phase.forward(sources), 0.5)
     f, early = recipe.factors, early_share(0.5)  # type: ignore[attr-defined]
+    emphasis = 3.0 if targets == "task" and task == "multi-focus" else 1.0
     expected = (
         f["bscl"] * (0.8 * terms["features"] + 0.4 * terms["pixels"])
         + 0.01 * terms["balance"]
         + early * f["diversity"] * terms["likeness"]
         + (1 - early) * f["consensus"] * terms["disagreement"]
-        + f["structure"] * terms["structure"]
-        + f["intensity"] * terms["intensity"]
-        + f["edges"] * terms["edges"]
+        + emphasis * f["structure"] * terms["structure"]
+        + emphasis * f["intensity"] * terms["intensity"]
+        + emphasis * f["edges"] * terms["edges"]
     )
     torch.testing.assert_close(terms["total"], expected)
     terms["total"].backward()

@@ -105,12 +105,6 @@ def local_energy(image: torch.Tensor) -> torch.Tensor:
     return gaussian_means((neighbours - 4 * image).square(), 21, 3.0)
 
 
-def well_exposed(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Mean of two exposures, weighed by how near to mid grey a pixel's surroundings are (after Mertens et al. 2007, σ 0.2)."""
-    weights = [torch.exp(-(smooth(image) - 0.5).square() / (2 * 0.2**2)) + 1e-3 for image in (first, second)]
-    return (weights[0] * first + weights[1] * second) / (weights[0] + weights[1])
-
-
 def smooth(image: torch.Tensor) -> torch.Tensor:
     """Gaussian means (21 pixels, σ 4), (B,1,H,W)."""
     return gaussian_means(image, 21, 4.0)

@@ -24,6 +24,9 @@ FEATURES, PIXELS, BALANCE = 0.8, 0.4, 0.01
 """Weights of L_fcl, L_pcl (published) and L_wb (ours)."""
 
 
+FOCUS = 3.0
+"""How often the image's terms of two foci count; see ``targets``."""
+
 SYMMETRIC = losses.MULTI_FOCUS, losses.MULTI_EXPOSURE
 """Tasks whose sources can come in either order; every other batch of them is turned round."""
 
@@ -53,8 +56,8 @@ class SMCMambaRecipe(Recipe):
     """One phase; the batches are of one task each. Options:
 
     - ``targets``: "document": grey levels of the brighter source, of the sharper one, or the mean of two exposures, and likeness
-      in structure to both sources. "task": as that, but two exposures are weighed by how well each place is exposed, local
-      means being compared, and of two foci the structure is that of the sharper one.
+      in structure to both sources. "task": as that, but of two exposures local means are compared, not pixels; of two foci
+      the structure is that of the sharper one, and what concerns the image counts three times, since its losses are small.
     - ``intensity``, ``structure``, ``edges``, ``bscl``: factors of L_int, of L_ssim, of a term of edges that the document lacks,
       and of L_fcl and L_pcl together.
     - ``diversity``, ``consensus``: factors of these terms; 0 in two of the document's ablations.
@@ -125,10 +128,11 @@ class SMCMambaRecipe(Recipe):
         early = early_share(done)
         f = self.factors
         agreement = BALANCE * balanced + f["diversity"] * early * likeness + f["consensus"] * (1 - early) * disagreement
-        total = f["bscl"] * (FEATURES * features + PIXELS * pixels) + agreement
-        total = total + f["structure"] * structure + f["intensity"] * intensity + f["edges"] * edges
+        image = f["structure"] * structure + f["intensity"] * intensity + f["edges"] * edges
+        if self.by_task and sources.task == losses.MULTI_FOCUS:
+            image = FOCUS * image
         return {
-            "total": total,
+            "total": f["bscl"] * (FEATURES * features + PIXELS * pixels) + agreement + image,
             "features": features,
             "pixels": pixels,
             "balance": balanced,
@@ -140,10 +144,11 @@ class SMCMambaRecipe(Recipe):
         }
 
     def _intensity(self, sources: Sources, fused: torch.Tensor) -> torch.Tensor:
+        difference = fused - losses.target(sources.task, sources.ir, sources.luma)
         if self.by_task and sources.task == losses.MULTI_EXPOSURE:
             # Local means alone, so that contrast within them is free to be that of the better source.
-            return losses.smooth(fused - losses.well_exposed(sources.ir, sources.luma)).abs().mean()
-        return (fused - losses.target(sources.task, sources.ir, sources.luma)).abs().mean()
+            return losses.smooth(difference).abs().mean()
+        return difference.abs().mean()
 
     def _structure(self, sources: Sources, fused: torch.Tensor) -> torch.Tensor:
         """1 - SSIM, of both sources or of the sharper one."""
