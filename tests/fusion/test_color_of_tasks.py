@@ -20,6 +20,7 @@ from fusion_det.data.images import load_pair
 from fusion_det.errors import ConfigError, FusionDetError
 from fusion_det.fusion import FusionRunner, build_method, method_identity
 from fusion_det.fusion.frame import joint_chroma
+from fusion_det.tasks import TASKS
 
 SIZE = (37, 29)
 
@@ -196,3 +197,13 @@ def test_a_method_is_told_the_task(tmp_path: Path) -> None:
     write(tmp_path / "a/far/1.png", grey(1))
     FusionRunner(Told()).run(open_dataset(tmp_path / "a", task="multi-focus").records, tmp_path / "out")
     assert seen == ["multi-focus"]
+
+
+def test_tc_moa_has_a_gate_for_each_task() -> None:
+    method = build_method("tcmoa", weights=None, config="tiny")
+    chosen = {task: method.for_task(task) for task in TASKS}
+    assert {task: of.task for task, of in chosen.items()} == {
+        "ivif": 0, "medical": 0, "multi-exposure": 1, "multi-focus": 2,
+    }  # fmt: skip
+    assert all(of.network is method.network for of in chosen.values())
+    assert method.task == 0, "nobody else's method is changed"

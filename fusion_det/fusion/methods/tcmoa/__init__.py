@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
-from fusion_det.fusion.methods.tcmoa.config import CONFIGS
+from fusion_det.fusion.methods.tcmoa.config import CONFIGS, TASKS
 from fusion_det.fusion.registry import register_method
 from fusion_det.fusion.training.settings import TrainSettings
 
@@ -93,6 +94,11 @@ class TCMoA(FusionMethod):
         super().to(device, dtype)
         for adapter, state in zip(adapters, exact, strict=True):
             adapter.float().load_state_dict(state)
+
+    def for_task(self, task: str) -> TCMoA:
+        chosen = copy.copy(self)
+        chosen.task = TASKS.index(task) if task in TASKS else 0
+        return chosen
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         from fusion_det.fusion.methods.tcmoa.windows import fuse_any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-TASKS = ("infrared-visible", "multi-exposure", "multi-focus")
+TASKS = ("ivif", "multi-exposure", "multi-focus")
 """What the network can be asked to fuse, by index. Medical images and pan-sharpening count as the first."""
 
 TAU = 4
