@@ -129,21 +129,23 @@ def count(name: str, config: str | None, height: int, width: int) -> tuple[Param
 
     The network is untrained, and its operations are counted on the "meta" device, without computing; a method that looks at
     values, which are not there, fuses one random pair on the CPU instead. None: no network, and no operations of the kinds
-    that are counted would tell anything about the method.
+    that are counted would tell anything about the method. Of a sampler one step is counted, and multiplied.
     """
     method = _untrained(name, config)
+    steps, method.steps = method.steps, 1
     parameters = count_parameters(method)
     if method.network is None:
         return parameters, None
     method.network.to("meta")
     pair = random_pair(method, height, width, "meta")
     try:
-        return parameters, count_flops(lambda: method.fuse(*pair))
+        return parameters, count_flops(lambda: method.fuse(*pair)).times(steps)
     except (RuntimeError, TypeError) as error:  # what torch raises for a value or a kernel that meta tensors have not
         log.info("%s cannot be counted without computing (%s)", name, error)
     method = _untrained(name, config)
+    method.steps = 1
     pair = random_pair(method, height, width, "cpu")
-    return parameters, count_flops(lambda: method.fuse(*pair))
+    return parameters, count_flops(lambda: method.fuse(*pair)).times(steps)
 
 
 def _untrained(name: str, config: str | None) -> FusionMethod:

@@ -53,6 +53,10 @@ class FlopCount:
         """All but the scans: what both counters count."""
         return self.convolutions + self.products + self.attention
 
+    def times(self, number: int) -> FlopCount:
+        """Of as many such calls."""
+        return FlopCount(**{kind: number * operations for kind, operations in vars(self).items()})
+
     @property
     def total(self) -> int:
         """What the field reports: layers, and scans by the rule."""

@@ -61,6 +61,9 @@ def load_checkpoint(
 ) -> None:
     """Load a file into a network, all of it and nothing else.
 
+    A network on the "meta" device, which has shapes alone, takes the file's tensors for its own: nothing is initialised or
+    copied for it before.
+
     Args:
         key: entry of the published file that holds the state dict; None if the file is one. A file that is a bare state
             dict is taken as well.
@@ -80,7 +83,11 @@ def load_checkpoint(
         raise MethodError(f"{file} was saved for {saved[0]}, configuration {saved[1]}, not for {what}")
     state = dict(renamed(state))
     _check(network, file, state, what)
-    network.load_state_dict(state)
+    empty = any(parameter.is_meta for parameter in network.parameters())
+    if empty:  # it keeps its dtypes, whatever the file's are
+        wanted = network.state_dict()
+        state = {name: value.to(wanted[name].dtype) for name, value in state.items()}
+    network.load_state_dict(state, assign=empty)
 
 
 def read_checkpoint(

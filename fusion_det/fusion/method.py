@@ -74,6 +74,7 @@ class MethodCard:
         before the image ("both").
     weights: the published file for the first of ``configs``; None for methods that learn nothing.
     explains: it can say how it fused a pair; see :meth:`FusionMethod.explain`.
+    seconds_per_megapixel: about what fusing takes on two CPU cores, by configuration, for plans; what is not named is light.
     table_vi: this method's mAP@50 in percent in Table VI of the S4Fusion paper, if it is there.
     order: position in tables (controls first, then as the paper prints them, then the project's own).
     configs: names of the network's variants, the default one first; the factory of a method that has some takes ``config=NAME``.
@@ -102,6 +103,7 @@ class MethodCard:
     weights: WeightsInfo | None = None
     configs: tuple[str, ...] = ()
     explains: bool = False
+    seconds_per_megapixel: Mapping[str, float] = field(default_factory=dict, hash=False)
     table_vi: float | None = None
     order: int = 1000
     notes: str = ""
@@ -121,7 +123,8 @@ class FusionMethod(ABC):
     dtype: torch.dtype | None = None
     """What the network computes in, where it is not float32: the runner gives ``fuse`` images of this dtype."""
     steps: int = 1
-    """Of about equal length, that :meth:`fuse` takes for a batch: more than one if it is a sampler, which may take hours."""
+    """Of about equal length, that :meth:`fuse` takes for a batch: more than one if it is a sampler, which may take hours. Can be
+    set: with fewer steps the same network fuses worse and sooner."""
     after_step: Callable[[], None] | None = None
     """Set by whoever waits: a method of several steps calls it after each of them. What it raises ends the fusion."""
     float32_parameters: frozenset[str] = frozenset()

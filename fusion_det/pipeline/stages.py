@@ -27,6 +27,8 @@ from fusion_det.progress import Progress
 from fusion_det.tasks import IVIF
 
 EVALUATED_SPLITS = ("val", "test")
+LIGHT = 0.4
+"""Seconds a megapixel that most methods take on two CPU cores."""
 
 
 def truth_stage(dataset: PairDataset, split: Split, extra: Sequence[str] = ()) -> Stage:
@@ -74,15 +76,18 @@ def fuse_stage(
         summary = runner.run(records, images, Cancellable(context.progress, context.cancelled))
         return {"pairs": len(records), "seconds_per_pair": summary.seconds_per_pair, "protocol": protocol}
 
+    if training is None:
+        method_facts = method_identity(spec, protocol=protocol, task=task)
+    else:
+        method_facts = method_identity(spec, None, training.identity["method"]["config"], protocol=protocol, task=task)
     identity = {
-        "method": method_identity(spec, protocol=protocol, task=task)
-        if training is None
-        else method_identity(spec, None, training.identity["method"]["config"], protocol=protocol, task=task),
+        "method": method_facts,
         "color": config.color,
         "pairs": digest_json([[r.stem, r.content] for r in records]),
         "versions": library_versions("torch", "numpy", "pillow"),
     }
     size = sum(r.width * r.height for r in records)
+    per_megapixel = get_card(spec).seconds_per_megapixel.get(method_facts["config"], LIGHT)
     return Stage(
         "fuse",
         spec.name,
@@ -90,7 +95,7 @@ def fuse_stage(
         {} if training is None else {"weights": training},
         run,
         heavy=True,
-        estimate=Estimate(seconds=size * 4e-7, bytes=2 * size),
+        estimate=Estimate(seconds=size * per_megapixel / 1e6, bytes=2 * size),
     )
 
 
