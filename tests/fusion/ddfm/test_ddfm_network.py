@@ -114,7 +114,7 @@ def test_gradients_are_differences() -> None:
     network = DDFM("tiny").network
     fill(network)
     double = network.double()
-    x, times = torch.randn(1, 3, 8, 8, dtype=torch.float64), torch.tensor([400])
+    x, times = torch.randn(1, 3, 16, 16, dtype=torch.float64), torch.tensor([400])
     parameter = double.input_blocks[0][0].weight
     direction = torch.randn_like(parameter)
     double(x, times).square().sum().backward()
@@ -151,11 +151,22 @@ def test_published_layout_loads_strictly(tmp_path: Path, narrow_network: UNet, m
     assert method.trained
     for name, value in narrow_network.state_dict().items():
         assert torch.equal(method.network.state_dict()[name], value)
+    assert all(parameter.requires_grad for parameter in method.network.parameters())
     lacking = dict(narrow_network.state_dict())
     del lacking["out.2.bias"]
     torch.save(lacking, tmp_path / "lacking.pt")
     with pytest.raises(MethodError, match=r"1 missing: out\.2\.bias"):
         method.load_weights(tmp_path / "lacking.pt")
+
+
+def test_half_precision_files_make_a_network_of_single_precision(tmp_path: Path) -> None:
+    state = DDFM("tiny").network.state_dict()
+    torch.save({name: value.half() for name, value in state.items()}, tmp_path / "half.pt")
+    method = DDFM("tiny")
+    method.load_weights(tmp_path / "half.pt")
+    for name, value in method.network.state_dict().items():
+        assert value.dtype == torch.float32
+        assert torch.equal(value, state[name].half().float())
 
 
 def test_own_checkpoint_names_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

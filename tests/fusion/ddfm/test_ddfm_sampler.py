@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
+from fusion_det.efficiency.assessment import count
 from fusion_det.errors import MethodError
 from fusion_det.fusion import build_method
 from fusion_det.fusion.methods.ddfm import DDFM, em, official, sampler
-from fusion_det.fusion.methods.ddfm.config import DDFMConfig
+from fusion_det.fusion.methods.ddfm.config import CONFIGS, DDFMConfig
 from fusion_det.fusion.methods.ddfm.em import Sources, em_step, fresh_state, sources_of
 from fusion_det.fusion.methods.ddfm.network import UNet
 from fusion_det.fusion.methods.ddfm.sampler import LUMA, Sample, luma_of, sample, start_noise
@@ -229,3 +230,14 @@ def test_configurations_take_their_own_steps() -> None:
     assert DDFMConfig().steps == 100
     with pytest.raises(ValueError, match="at least 1"):
         replace(DDFMConfig(), steps=0)
+
+
+def test_cost_is_that_of_all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted in one of them."""
+    parameters, flops = count("ddfm", "tiny", 64, 64)
+    monkeypatch.setitem(CONFIGS, "tiny", replace(CONFIGS["tiny"], steps=1))
+    _, of_one = count("ddfm", "tiny", 64, 64)
+    assert flops is not None
+    assert of_one is not None
+    assert flops.total == 6 * of_one.total > 0
+    assert parameters.used == parameters.total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,6 +57,7 @@ CARD = MethodCard(
         url="https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
     ),
     configs=tuple(CONFIGS),
+    seconds_per_megapixel={"released": 15_000.0, "tiny": 2.0},
     table_vi=80.4,
     order=110,
     notes="Samples each image in 100 calls of a network of 553 million parameters: hours for a few pairs on a CPU. The "
@@ -76,18 +78,27 @@ class DDFM(FusionMethod):
     """
 
     card = CARD
-    network: UNet
 
     def __init__(self, config: str = "released") -> None:
-        from fusion_det.fusion.methods.ddfm.network import UNet
-
-        self.network = UNet(CONFIGS[config])
         self.config, self.steps = config, CONFIGS[config].steps
 
-    def load_weights(self, file: Path) -> None:
-        from fusion_det.fusion.checkpoint import load_checkpoint
+    @cached_property
+    def network(self) -> UNet:  # type: ignore[override]
+        """Made when it is first asked for: to draw half a billion random weights takes seconds, and a file may replace them."""
+        from fusion_det.fusion.methods.ddfm.network import UNet
 
-        load_checkpoint(self.network, file, key=None, method=self.card.name, config=self.config)
+        return UNet(CONFIGS[self.config])
+
+    def load_weights(self, file: Path) -> None:
+        import torch
+
+        from fusion_det.fusion.checkpoint import load_checkpoint
+        from fusion_det.fusion.methods.ddfm.network import UNet
+
+        with torch.device("meta"):
+            network = UNet(CONFIGS[self.config])
+        load_checkpoint(network, file, key=None, method=self.card.name, config=self.config)
+        self.network = network
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         """As ever; float32 at every precision of the network."""

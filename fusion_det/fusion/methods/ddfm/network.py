@@ -139,7 +139,8 @@ class UNet(nn.Module):
             kept.append(x)
         x = self.middle_block(x, embedding)
         for stage in self.output_blocks:
-            x = stage(torch.cat((x, kept.pop()), dim=1), embedding)
+            x = torch.cat((x, kept.pop()), dim=1)  # on a line of its own: nothing may hold on to the maps that it joins
+            x = stage(x, embedding)
         predicted: torch.Tensor = self.out(x)
         return predicted
 
