@@ -97,6 +97,12 @@ def test_grey_pairs_of_infrared_and_visible_images_stay_rgb_for_detectors(tmp_pa
     assert run(tmp_path / "a", "ivif")["1"].ndim == 3
 
 
+def ratio(rgb: np.ndarray) -> np.ndarray:
+    """Chroma by luma."""
+    y, cb, cr = rgb_to_ycbcr(torch.from_numpy(rgb / 255).permute(2, 0, 1)[None])[0].numpy()
+    return (np.stack((cb, cr)) - 0.5) / (y + 0.02)
+
+
 @pytest.mark.parametrize("method", ["mean", "ir", "vi"])
 def test_two_photographs_both_give_their_colour(tmp_path: Path, method: str) -> None:
     """Left sharp here, right sharp there; the other half of each is even, so the sharp one alone decides."""
@@ -104,27 +110,41 @@ def test_two_photographs_both_give_their_colour(tmp_path: Path, method: str) -> 
     near[:, 18:], far[:, :18] = (90, 120, 140), (140, 120, 90)
     write(tmp_path / "a/near/1.png", near)
     write(tmp_path / "a/far/1.png", far)
-    fused = chroma(run(tmp_path / "a", "multi-focus", method)["1"])
-    np.testing.assert_allclose(fused[..., :12], chroma(near)[..., :12], atol=2 / 255)
-    np.testing.assert_allclose(fused[..., 24:], chroma(far)[..., 24:], atol=2 / 255)
+    fused = ratio(run(tmp_path / "a", "multi-focus", method)["1"])
+    np.testing.assert_allclose(fused[..., :12], ratio(near)[..., :12], atol=0.02)
+    np.testing.assert_allclose(fused[..., 24:], ratio(far)[..., 24:], atol=0.02)
+
+
+def test_exposures_give_the_colour_of_the_scene_not_of_the_burnt_one(tmp_path: Path) -> None:
+    """A skin tone, four times too long (red clipped) and eight times too short: the mean image has its hue and saturation."""
+    scene = (np.array([200, 140, 110]) / 255) ** 2.2
+    for folder, factor in (("over", 4), ("under", 1 / 8)):
+        shown = 255 * np.clip(scene * factor, 0, 1) ** (1 / 2.2)
+        write(tmp_path / "a" / folder / "1.png", np.tile(np.rint(shown).astype(np.uint8), (20, 20, 1)))
+    fused = run(tmp_path / "a", "multi-exposure")["1"]
+    np.testing.assert_allclose(ratio(fused)[:, 10, 10], ratio(np.array([[[200, 140, 110]]]))[:, 0, 0], atol=0.03)
 
 
 def test_joint_chroma_by_its_definition() -> None:
     first, second = (colored(seed)[None].transpose(0, 3, 1, 2) / 255 for seed in (4, 5))
+    first = np.clip(first * 1.6, 0, 1)  # some of it clipped
     kernel = -np.ones((3, 3)) / 9
     kernel[1, 1] += 1
+    fused = grey(6) / 255
 
-    def energy(rgb: np.ndarray) -> np.ndarray:
+    def weight(rgb: np.ndarray) -> np.ndarray:
         y = np.tensordot([0.299, 0.587, 0.114], rgb[0], 1)
         detail = ndimage.convolve(y, kernel, mode="mirror") ** 2
-        return ndimage.uniform_filter(detail, 11, mode="mirror")
+        headroom = np.clip((1 - rgb[0].max(0)) / 0.12, 0.05, 1)
+        return (ndimage.uniform_filter(detail, 11, mode="mirror") + 1e-8) * (y * headroom + 0.01) ** 2
 
-    a, b = energy(first), energy(second)
-    both = [rgb_to_ycbcr(torch.from_numpy(image))[0, 1:].numpy() for image in (first, second)]
-    expected = (a * both[0] + b * both[1]) / (a + b)
-    found = joint_chroma(torch.from_numpy(first), torch.from_numpy(second))[0].numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert torch.equal(joint_chroma(torch.zeros(1, 3, 3, 3), torch.zeros(1, 3, 3, 3)), torch.full((1, 2, 3, 3), 0.5))
+    a, b = weight(first), weight(second)
+    ratios = [ratio(255 * image[0].transpose(1, 2, 0)) for image in (first, second)]
+    expected = 0.5 + (a * ratios[0] + b * ratios[1]) / (a + b) * (fused + 0.02)
+    found = joint_chroma(torch.from_numpy(first), torch.from_numpy(second), torch.from_numpy(fused)[None, None])
+    np.testing.assert_allclose(found[0].numpy(), expected, atol=1e-9)
+    black = torch.zeros(1, 3, 3, 3)
+    assert torch.equal(joint_chroma(black, black, black[:, :1]), torch.full((1, 2, 3, 3), 0.5))
 
 
 app = typer.Typer()
