@@ -164,17 +164,22 @@ def test_published_picture_is_as_recorded(golden: Arrays, narrow_network: UNet) 
     np.testing.assert_allclose(found, golden["fused"], atol=0.05)
 
 
-def test_published_procedure_gives_bytes_of_the_cropped_size(
-    narrow_network: UNet, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    method = method_with(narrow_network)
+def test_published_procedure_gives_bytes_of_the_cropped_size(narrow_network: UNet) -> None:
     rng = np.random.default_rng(0)
     ir, vi = rng.integers(0, 256, (35, 70), dtype=np.uint8), rng.integers(0, 256, (35, 70, 3), dtype=np.uint8)
-    found = method.fuse_officially(ir, vi)
+    found = official.fuse_officially(narrow_network, ir, vi, 5)
     assert (found.dtype, found.shape, found.min(), found.max()) == (np.uint8, (32, 64), 0, 255)
-    np.testing.assert_array_equal(found, method.fuse_officially(ir[:32, :64], vi[:32, :64]))
+    np.testing.assert_array_equal(found, method_with(narrow_network).fuse_officially(ir[:32, :64], vi[:32, :64]))
     with pytest.raises(MethodError, match="32 × 32"):
-        method.fuse_officially(ir[:31], vi[:31])
+        official.fuse_officially(narrow_network, ir[:31], vi[:31], 5)
+
+
+@pytest.mark.parametrize("size", [(35, 64), (64, 70)])
+def test_pairs_that_would_be_cropped_are_refused_before_anything_is_computed(size: tuple[int, int]) -> None:
+    """Boxes would not fit the cropped picture."""
+    image = np.zeros(size, np.uint8)
+    with pytest.raises(MethodError, match=f"pair of {size[1]} × {size[0]} .* use the common protocol"):
+        DDFM("released").fuse_officially(image, image)
 
 
 def method_with(network: UNet) -> DDFM:

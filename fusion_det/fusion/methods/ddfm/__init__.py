@@ -64,8 +64,8 @@ CARD = MethodCard(
     "published script crops to multiples of 32 and stretches each image over all of 8 bits; here images are mirrored up to "
     "such a size, and the fused luma, which the sampler has in [-1,1] as it has the sources, is taken back to [0,1] as they "
     "were taken there. The start noise is drawn on the CPU, so that it is the same on every device.",
-    official="both sources in grey, rounded to 8 bits and cropped to multiples of 32 pixels, as is the result, which is grey and "
-    "stretched so that its darkest pixel is 0 and its brightest 255.",
+    official="both sources in grey, rounded to 8 bits; the result is grey, and stretched so that its darkest pixel is 0 and its "
+    "brightest 255. The script crops to multiples of 32 pixels; pairs of any other size are refused.",
     training={"paper": PAPER_TRAINING, "small": SMALL_TRAINING},
 )
 
@@ -114,6 +114,8 @@ class DDFM(FusionMethod):
         return DDFMRecipe(settings, self.network)
 
     def fuse_officially(self, ir: np.ndarray, vi: np.ndarray) -> np.ndarray:
-        from fusion_det.fusion.methods.ddfm.official import fuse_officially
+        """As ever; a MethodError for pairs that would be cropped, before hours are spent on them."""
+        from fusion_det.fusion.methods.ddfm.official import fuse_officially, refuse_cropping
 
+        refuse_cropping(*ir.shape[:2])
         return fuse_officially(self.network, ir, vi, self.steps, self.after_step)

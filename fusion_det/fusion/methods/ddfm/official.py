@@ -34,6 +34,19 @@ def fuse_officially(
     return np.rint(fused_gray(network, rounded_gray(ir), rounded_gray(vi), steps, after_step)).astype(np.uint8)
 
 
+def refuse_cropping(height: int, width: int) -> None:
+    """Raise unless the published picture has the pair's own size, without which boxes and sources do not fit it.
+
+    Raises:
+        MethodError: it has not.
+    """
+    if height % MULTIPLE or width % MULTIPLE:
+        raise MethodError(
+            f"the published procedure of ddfm crops to multiples of {MULTIPLE} pixels, and with a pair of {width} × {height} its "
+            "picture would no longer lie on the sources; use the common protocol, which pads such pairs, or crop them beforehand"
+        )
+
+
 @torch.no_grad()
 def fused_gray(
     network: UNet,
