@@ -194,6 +194,10 @@ def test_details_of_a_method() -> None:
     assert document["methods"][0]["official"]
 
 
+CROPPED_OTHERWISE = {"ddfm": (32, 64)}
+"""Sizes that published scripts leave whole; they crop others, which is refused."""
+
+
 @pytest.mark.parametrize("card", [card for card in list_cards() if card.official], ids=lambda card: card.name)
 def test_every_published_procedure(card: MethodCard) -> None:
     """Grey and colour files, odd sizes: an 8-bit image of the pair's size, the same every time, and sources left alone."""
@@ -201,13 +205,14 @@ def test_every_published_procedure(card: MethodCard) -> None:
     config = "tiny" if "tiny" in card.configs else None
     method = build_method(card.name, weights=None, config=config)
     assert isinstance(method, FusionMethod)
+    size = CROPPED_OTHERWISE.get(card.name, (37, 45))
     for channels in ((), (3,)):
-        ir = rng.integers(0, 256, (37, 45, *channels), dtype=np.uint8)
-        vi = rng.integers(0, 256, (37, 45, 3), dtype=np.uint8)
+        ir = rng.integers(0, 256, (*size, *channels), dtype=np.uint8)
+        vi = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
         before = ir.copy(), vi.copy()
         fused = method.fuse_officially(ir, vi)
         assert fused.dtype == np.uint8
-        assert fused.shape in ((37, 45), (37, 45, 3))
+        assert fused.shape in (size, (*size, 3))
         np.testing.assert_array_equal(fused, method.fuse_officially(ir, vi))
         np.testing.assert_array_equal(ir, before[0])
         np.testing.assert_array_equal(vi, before[1])
