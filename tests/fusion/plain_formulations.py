@@ -17,12 +17,16 @@ from torch import nn
 
 from fusion_det.fusion import restormer
 from fusion_det.fusion.methods.cddfuse import network as cddfuse
+from fusion_det.fusion.methods.crossfuse import attention as crossfuse_attention
+from fusion_det.fusion.methods.crossfuse import convolutions as crossfuse_convolutions
+from fusion_det.fusion.methods.crossfuse import network as crossfuse
 from fusion_det.fusion.methods.defusion import blocks as defusion
 from fusion_det.fusion.methods.emma import network as emma
 from fusion_det.fusion.methods.irfs import network as irfs
+from fusion_det.fusion.methods.semla import network as semla
 from fusion_det.fusion.methods.u2fusion import network as u2fusion
 
-METHODS = ("defusion", "u2fusion", "irfs", "emma", "cddfuse")
+METHODS = ("defusion", "u2fusion", "irfs", "emma", "cddfuse", "semla", "crossfuse")
 """Those that have a plain formulation here."""
 
 
@@ -131,6 +135,48 @@ def _merge(self: Any, small: torch.Tensor, beside: Any, size: tuple[int, int]) -
     return self.layer(torch.cat((defusion.enlarge(small, size), *beside), dim=1))
 
 
+def _semla_fusion(self: Any, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+    maps = [torch.cat((vi, ir))]
+    for layer in (self.fuse1, self.fuse2, self.fuse3, self.fuse4):
+        maps.append(layer(maps[-1]))
+    of_vi, of_ir = torch.cat(maps[1:], dim=1).chunk(2)
+    return (torch.tanh(self.fuse5(0.6 * of_ir + 0.6 * of_vi)) + 1) / 2
+
+
+def _mirrored_convolution(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return self.conv2d(x)
+
+
+def _dense_block(self: Any, x: torch.Tensor) -> torch.Tensor:
+    for layer in (self.dense_conv0, self.dense_conv1, self.dense_conv2):
+        x = torch.cat((x, layer(x)), dim=1)
+    return self.adjust_conv(x)
+
+
+def _box_filter(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return F.conv2d(x, self.weight, padding=1)
+
+
+def _rolled_attention(self: Any, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+    """The second blocks see tiles that are rolled by half their size."""
+    height, width = ir.shape[-2:]
+    to_maps, to_tokens = crossfuse_attention.to_maps, crossfuse_attention.to_tokens
+    first = self.self_atten_block1(to_tokens(ir), to_tokens(vi))
+    rolled = (to_maps(tokens, height, width).roll((-16, -16), (2, 3)) for tokens in first)
+    second = self.self_atten_block2(*(to_tokens(tile) for tile in rolled))
+    back = (to_maps(tokens, height, width).roll((16, 16), (2, 3)) for tokens in second)
+    return to_maps(self.cross_atten_block(*(to_tokens(tile) for tile in back)), height, width)
+
+
+def _crossfuse(self: Any, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+    encoded = [encode(image) for encode, image in zip(self.encoders, (ir, vi), strict=True)]
+    shallow, deep = (crossfuse.Pair(*maps) for maps in zip(*encoded, strict=True))
+    attended = self.fusion.cross_atten_block.in_tiles(*deep)
+    decoder = self.fusion.decoder_fusion
+    x = decoder.from_deep(attended, deep)
+    return decoder.with_shallow(crossfuse.matched(x, shallow.ir), shallow)
+
+
 PLAIN: Mapping[type[nn.Module], Mapping[str, Callable[..., Any]]] = {
     irfs.Head: {"forward": _irfs_head},
     irfs.ResidualBlock: {"forward": _sum_with_input},
@@ -148,4 +194,10 @@ PLAIN: Mapping[type[nn.Module], Mapping[str, Callable[..., Any]]] = {
     cddfuse.CDDFuseNet: {"forward": _cddfuse},
     defusion.SplitAttention: {"forward": _split_attention},
     defusion.Stage: {"merge": _merge},
+    semla.FusionNet: {"forward": _semla_fusion},
+    crossfuse_convolutions.MirroredConvolution: {"forward": _mirrored_convolution},
+    crossfuse_convolutions.DenseBlock: {"forward": _dense_block},
+    crossfuse_attention.CrossAttentionModule: {"forward": _rolled_attention},
+    crossfuse.BoxFilter: {"forward": _box_filter},
+    crossfuse.CrossFuseNet: {"unstretched": _crossfuse},
 }

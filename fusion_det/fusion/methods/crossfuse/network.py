@@ -83,12 +83,14 @@ class Decoder(nn.Module):
         super().__init__()
         shallow, dense, deep = config.shallow, config.dense, config.deep
         self.conv1 = MirroredConvolution(deep, dense, norm=True)
+        last = MirroredConvolution(shallow, shallow, norm=True)
+        nn.init.constant_(last.get_parameter("conv2d.1.weight"), config.gain)
         self.conv_block = nn.Sequential(
             MirroredConvolution(dense, dense, norm=True),
             nn.Upsample(scale_factor=2),
             MirroredConvolution(dense, shallow, norm=True),
             nn.Upsample(scale_factor=2),
-            MirroredConvolution(shallow, shallow, norm=True),
+            last,
         )
         self.conv_last = MirroredConvolution(shallow, 1, 1, norm=True)
         self.weight = FixedWeights(config)

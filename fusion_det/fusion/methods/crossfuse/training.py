@@ -20,9 +20,7 @@ CODING_RATE = 0.1
 FULL_RATE = 2 / 4, 2 / 32
 """Shares of the two phases after which the rate falls to a tenth: published epochs of theirs."""
 
-DEVIATIONS = (
-    "Random crops with flips, not whole images resized to 256 × 256; both auto-encoders learn at once; batches of one size."
-)
+DEVIATIONS = "Random crops with flips, not whole images resized to 256 × 256; both auto-encoders learn at once; batches of one size."
 
 
 class Rebuilt(NamedTuple):

@@ -23,7 +23,7 @@ REGISTRATION_FILE = "registration.ckpt"
 PAPER_TRAINING = TrainSettings(crop=240, batch=128, epochs=45, peak_rate=1e-4, weight_decay=0.0, classifier="none")
 """Of all phases together; whole images are 320 × 240 pixels."""
 SMALL_TRAINING = replace(
-    PAPER_TRAINING, crop=96, batch=4, epochs=100, peak_rate=3e-3, clip=1.0, options={"registration": 0.0}
+    PAPER_TRAINING, crop=96, batch=4, epochs=100, peak_rate=1e-2, clip=1.0, options={"registration": 0.0}
 )
 
 CARD = MethodCard(

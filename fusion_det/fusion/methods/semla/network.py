@@ -137,7 +137,8 @@ class FusionNet(nn.Module):
     def _fuse(self, sources: torch.Tensor) -> torch.Tensor:
         images, mask = sources[:, :2], sources[:, 2:]
         maps = self._features(images.transpose(0, 1).flatten(0, 1)[:, None])
-        mixed = torch.cat([_mixed(*both.chunk(2), mask) for both in maps], dim=1)
+        halves = (both.chunk(2) for both in maps)
+        mixed = torch.cat([_mixed(of_ir, of_vi, mask) for of_ir, of_vi in halves], dim=1)
         return _to_image(self.fuse5(mixed))
 
     def _features(self, images: torch.Tensor) -> list[torch.Tensor]:
