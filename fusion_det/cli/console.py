@@ -102,7 +102,7 @@ class _Bar:
                 self._bars.console.print(f"{self._description}{count}  {note}{left}", markup=False, soft_wrap=True)
 
     def tell(self, message: str) -> None:
-        words = f"{self._title}: {message}" if self._title else message
+        words = f"{self._description}: {message}" if self._description else message
         self._bars.console.print(words, markup=False, soft_wrap=True)
 
     def finish(self, note: str = "") -> None:

@@ -52,8 +52,7 @@ class _EnoughError(Exception):
 def tell_time(method: FusionMethod, batches: Sequence[Sequence[PairRecord]], device: str, progress: Progress) -> None:
     """Tell beforehand how long a method of several steps will take for these pairs, by :func:`estimate_fusion`."""
     if method.steps > 1:
-        estimate = estimate_fusion(method, [record for batch in batches for record in batch], device)
-        progress.tell(f"{method.card.name}: {estimate}")
+        progress.tell(str(estimate_fusion(method, [record for batch in batches for record in batch], device)))
 
 
 def estimate_fusion(method: FusionMethod, records: Sequence[PairRecord], device: str) -> FusionEstimate:

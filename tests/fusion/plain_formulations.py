@@ -20,14 +20,21 @@ from fusion_det.fusion.methods.cddfuse import network as cddfuse
 from fusion_det.fusion.methods.crossfuse import attention as crossfuse_attention
 from fusion_det.fusion.methods.crossfuse import convolutions as crossfuse_convolutions
 from fusion_det.fusion.methods.crossfuse import network as crossfuse
+from fusion_det.fusion.methods.ddfm import network as ddfm
 from fusion_det.fusion.methods.defusion import blocks as defusion
 from fusion_det.fusion.methods.emma import network as emma
+from fusion_det.fusion.methods.fusionmamba import blocks as fusionmamba_blocks
+from fusion_det.fusion.methods.fusionmamba import network as fusionmamba
+from fusion_det.fusion.methods.fusionmamba import scans as fusionmamba_scans
 from fusion_det.fusion.methods.irfs import network as irfs
+from fusion_det.fusion.methods.mambadfuse import blocks as mambadfuse_blocks
+from fusion_det.fusion.methods.mambadfuse import network as mambadfuse
 from fusion_det.fusion.methods.semla import network as semla
 from fusion_det.fusion.methods.u2fusion import network as u2fusion
+from fusion_det.fusion.ssm import selective_scan
 
-METHODS = ("defusion", "u2fusion", "irfs", "emma", "cddfuse", "semla", "crossfuse")
-"""Those that have a plain formulation here."""
+METHODS = ("defusion", "u2fusion", "irfs", "emma", "cddfuse", "semla", "crossfuse", "mambadfuse", "fusionmamba")
+"""Those whose published networks are compared with their plain formulation; of DDFM's, for its size, a narrow one is."""
 
 
 def as_published(network: nn.Module) -> nn.Module:
@@ -177,7 +184,151 @@ def _crossfuse(self: Any, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
     return decoder.with_shallow(crossfuse.matched(x, shallow.ir), shallow)
 
 
+def _diffusion_unet(self: Any, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+    embedding = self.time_embed(ddfm.embedded(timesteps, self.config.width))
+    kept = []
+    for stage in self.input_blocks:
+        x = stage(x, embedding)
+        kept.append(x)
+    x = self.middle_block(x, embedding)
+    for stage in self.output_blocks:
+        x = stage(torch.cat((x, kept.pop()), dim=1), embedding)
+    return self.out(x)
+
+
+def _diffusion_block(self: Any, x: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+    h = self._resampled(F.silu(self.in_layers[0](x)))
+    h = self.in_layers[2](h)
+    scale, shift = self.emb_layers(embedding)[..., None, None].chunk(2, dim=1)
+    h = F.silu(self.out_layers[0](h) * (1 + scale) + shift)
+    return self.skip_connection(self._resampled(x)) + self.out_layers[3](h)
+
+
+def _diffusion_attention(self: Any, x: torch.Tensor) -> torch.Tensor:
+    qkv = self.qkv(self.norm(x).flatten(2))  # of each head its queries, keys and values in turn
+    q, k, v = qkv.unflatten(1, (self.heads, -1)).flatten(0, 1).chunk(3, dim=1)
+    weights = (q.mT @ k / q.shape[1] ** 0.5).softmax(-1)
+    heads = (v @ weights.mT).unflatten(0, (len(x), -1)).flatten(1, 2)
+    return x + self.proj_out(heads).unflatten(2, x.shape[-2:])
+
+
+def _mamba_branch(branch: mambadfuse_blocks.Branch, tokens: torch.Tensor) -> torch.Tensor:
+    """As mamba_ssm computes it, (b,L,C) → (b,d,L); the convolution is cut at its end."""
+    length, rank, states = tokens.shape[1], branch.dt_proj.in_features, branch.A_log.shape[1]
+    p, gate = (branch.in_proj.weight @ tokens.mT).chunk(2, dim=1)
+    conv = branch.conv1d
+    u = F.silu(F.conv1d(p, conv.weight, conv.bias, padding=conv.kernel_size[0] - 1, groups=conv.groups)[..., :length])
+    t, B, C = (branch.x_proj.weight @ u).split((rank, states, states), dim=1)
+    delta, A = branch.dt_proj.weight @ t, -branch.A_log.exp()
+    return selective_scan(u, delta, A, B[:, None], C[:, None], branch.D, branch.dt_proj.bias, True, z=gate)
+
+
+def _mamba(self: Any, tokens: torch.Tensor, past: None = None) -> torch.Tensor:
+    return self.out_proj(_mamba_branch(self.branch, tokens).mT)
+
+
+def _multi_modal_mamba(self: Any, *sequences: Any) -> torch.Tensor:
+    branches = (self.branch, *self.extra_branches)
+    scanned = [_mamba_branch(branch, tokens) for branch, tokens in zip(branches, sequences[:3], strict=True)]
+    return self.out_proj(sum(scanned).mT)  # type: ignore[attr-defined]
+
+
+def _mambadfuse(self: Any, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+    size = (ir.shape[-2], ir.shape[-1])
+
+    def embedded(maps: torch.Tensor) -> torch.Tensor:
+        return self.patch_embed(maps.flatten(2).mT)
+
+    def mapped(tokens: torch.Tensor) -> torch.Tensor:
+        return tokens.mT.unflatten(2, size)
+
+    def low_level(image: torch.Tensor) -> torch.Tensor:
+        x = F.leaky_relu(self.low_level_feature_extraction1(image), 0.2)
+        return embedded(F.leaky_relu(self.low_level_feature_extraction2(x), 0.2))
+
+    a, residual_a = self.high_level_feature_extraction1(low_level(ir))
+    b, residual_b = self.high_level_feature_extraction2(low_level(vi))
+    for exchange in self.exchanges:
+        a, b, residual_a, residual_b = exchange(a, b, residual_a, residual_b)
+    a, b = mapped(a), mapped(b)
+    a = self.shallow_fusion1(torch.cat((a, b), dim=1)) + a
+    b = self.shallow_fusion2(torch.cat((b, a), dim=1)) + b
+    fused, a, b = embedded((a + b) / 2), embedded(a), embedded(b)
+    residual = None
+    for block in self.fusions:
+        scanned, residual = block.scan(fused, residual, a, b, None)
+        fused = (block.dwconv(mapped(scanned)) + mapped(scanned)).flatten(2).mT
+    x = mapped(self.feature_re(self.patch_embed(fused))[0])
+    for convolution in (self.conv_last1, self.conv_last2):
+        x = F.leaky_relu(convolution(x), 0.2)
+    return self.conv_last3(x)
+
+
+def _efficient_scan(self: Any, p: torch.Tensor) -> torch.Tensor:
+    """Four sequences side by side in one scan, as the authors' CUDA kernel takes them."""
+    height, width = p.shape[1:3]
+    parts = fusionmamba_scans.deal(p)
+    half = parts[0].shape[1:3]
+    sequences = torch.stack([(part.transpose(1, 2) if k % 2 else part).flatten(1, 2).mT for k, part in enumerate(parts)], 1)
+    params = torch.einsum("bkdl,kcd->bkcl", sequences, self.x_proj_weight)
+    t, B, C = params.split((self.rank, self.states, self.states), dim=2)
+    delta = torch.einsum("bkrl,kdr->bkdl", t, self.dt_projs_weight)
+    flat = (sequences.flatten(1, 2), delta.flatten(1, 2), -self.A_logs.exp(), B, C, self.Ds)
+    y = selective_scan(*flat, self.dt_projs_bias.flatten(), True).unflatten(1, (4, -1)).transpose(2, 3)
+    scanned = [
+        y[:, k].unflatten(1, half[::-1] if k % 2 else half).transpose(1, 2)
+        if k % 2
+        else y[:, k].unflatten(1, half)
+        for k in range(4)
+    ]
+    return self.out_norm(fusionmamba_scans.gather(scanned, height, width))
+
+
+def _es2d(self: Any, x: torch.Tensor) -> torch.Tensor:
+    p, gate = self.in_proj(x).chunk(2, dim=-1)
+    p = F.silu(self.conv2d(p.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+    return self.out_proj(self.scan(p) * F.silu(gate))
+
+
+def _cross_es2d(self: Any, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    (p, gate), (q, _) = self.in_proj1(x).chunk(2, dim=-1), self.in_proj2(y).chunk(2, dim=-1)
+    p, q = (F.silu(self.conv2d(part.permute(0, 3, 1, 2))).permute(0, 2, 3, 1) for part in (p, q))
+    first = F.silu(gate)
+    scanned = self.scan(p * q + p + q)
+    return self.out_proj(scanned * first + scanned * F.silu(first))
+
+
+def _learnable_difference(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return F.conv2d(x.permute(0, 3, 1, 2), self.make_kernel(), padding=1).permute(0, 2, 3, 1)
+
+
+def _mlp(self: Any, x: torch.Tensor) -> torch.Tensor:
+    return self.fc2(F.gelu(self.fc1(x)))
+
+
+def _dvss_block(self: Any, x: torch.Tensor) -> torch.Tensor:
+    scanned = self.op(self.norm(x))
+    convolved = self.conv_branch(scanned + scanned * self.self_attention_cross_channel(scanned))
+    x = x + (scanned * self.se(scanned) + convolved * self.se(convolved))
+    return x + self.mlp(self.norm2(x))
+
+
+def _fusionmamba(self: Any, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
+    """One image after the other, and all that the released code computes, used or not."""
+    a, b, fused = self.patch_embed1(vi), self.patch_embed2(ir), []
+    for layer, cross in zip(self.layers, self.Cross_block, strict=True):
+        fused.append(cross(a, b))
+        a, b = layer(a), layer(b)
+    z = self.layers_up[0](a + b)
+    for layer in self.layers_up[1:]:
+        z = layer(z + fused.pop())
+    return self.final_conv(self.final_up(z).permute(0, 3, 1, 2)) + vi + ir + vi + ir
+
+
 PLAIN: Mapping[type[nn.Module], Mapping[str, Callable[..., Any]]] = {
+    ddfm.UNet: {"forward": _diffusion_unet},
+    ddfm.ResidualBlock: {"forward": _diffusion_block},
+    ddfm.AttentionBlock: {"forward": _diffusion_attention},
     irfs.Head: {"forward": _irfs_head},
     irfs.ResidualBlock: {"forward": _sum_with_input},
     u2fusion.U2FusionNet: {"forward": _u2fusion},
@@ -200,4 +351,13 @@ PLAIN: Mapping[type[nn.Module], Mapping[str, Callable[..., Any]]] = {
     crossfuse_attention.CrossAttentionModule: {"forward": _rolled_attention},
     crossfuse.BoxFilter: {"forward": _box_filter},
     crossfuse.CrossFuseNet: {"unstretched": _crossfuse},
+    mambadfuse_blocks.Mamba: {"forward": _mamba},
+    mambadfuse_blocks.MultiModalMamba: {"fuse": _multi_modal_mamba},
+    mambadfuse.MambaDFuseNet: {"forward": _mambadfuse},
+    fusionmamba_scans.ES2D: {"forward": _es2d, "scan": _efficient_scan},
+    fusionmamba_scans.CrossES2D: {"forward": _cross_es2d, "scan": _efficient_scan},
+    fusionmamba_blocks.LearnableDifference: {"forward": _learnable_difference},
+    fusionmamba_blocks.Mlp: {"forward": _mlp},
+    fusionmamba_blocks.DVSSBlock: {"forward": _dvss_block},
+    fusionmamba.FusionMambaNet: {"forward": _fusionmamba},
 }

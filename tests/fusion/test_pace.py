@@ -60,7 +60,7 @@ def test_runner_says_how_long_it_will_take_and_how_far_it_is(records: list[PairR
     FusionRunner(Sampler(), batch_size=2).run(records, tmp_path / "out", progress)
     assert len(progress.told) == 1
     assert re.match(
-        rf"sampler: {len(records)} pairs in {STEPS} steps each will take about \d+ s, going by a step", progress.told[0]
+        rf"{len(records)} pairs in {STEPS} steps each will take about \d+ s, going by a step", progress.told[0]
     )
     assert len(progress.notes) % STEPS == 0
     assert [note.partition(",")[0] for note in progress.notes[:STEPS]] == [f"step {i}/{STEPS}" for i in (1, 2, 3, 4)]
@@ -133,3 +133,15 @@ def test_a_run_that_is_stopped_ends_after_the_step_and_continues(records: list[P
 )
 def test_times_in_words(seconds: float, words: str) -> None:
     assert in_words(seconds) == words
+
+
+def test_terminal_keeps_the_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from fusion_det.cli import console
+
+    monkeypatch.setattr(console, "console", lambda *, stderr=False: Console(stderr=stderr, width=200))
+    with console.RichProgress() as progress:
+        progress.start("fusing sampler", 3)
+        progress.tell("3 pairs in 4 steps each [will] take about 2.0 h")
+    assert "fusing sampler: 3 pairs in 4 steps each [will] take about 2.0 h\n" in capsys.readouterr().err

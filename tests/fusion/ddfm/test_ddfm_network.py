@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from filled import fill
+from plain_formulations import as_published
 from torch import nn
 
 from fusion_det.errors import MethodError
@@ -59,6 +60,14 @@ def test_times_of_a_batch_are_those_of_its_images_alone(narrow_network: UNet) ->
     together = narrow_network(x, times)
     for image, time, found in zip(x, times, together, strict=True):
         torch.testing.assert_close(narrow_network(image[None], time[None])[0], found, atol=1e-4, rtol=0)
+
+
+def test_shortcuts_change_nothing(narrow_network: UNet) -> None:
+    """A time for all is folded into the norms, maps have their channels last, attention is fused."""
+    x = torch.randn(2, 3, 32, 64)
+    for time in (0, 640):
+        expected = as_published(narrow_network)(x, torch.tensor([time]))
+        torch.testing.assert_close(narrow_network(x, torch.tensor([time])), expected, atol=1e-5, rtol=0)
 
 
 def test_embedding_is_cosines_then_sines() -> None:

@@ -33,7 +33,17 @@ PAPER_TRAINING = TrainSettings(
 )
 """Of guided diffusion's ImageNet prior (Dhariwal and Nichol 2021, Appendix I); DDFM itself trains nothing."""
 SMALL_TRAINING = replace(
-    PAPER_TRAINING, crop=64, batch=8, steps=None, epochs=100, peak_rate=1e-3, final_rate=1e-4, ema=None, clip=1.0
+    PAPER_TRAINING,
+    crop=64,
+    batch=8,
+    steps=None,
+    epochs=100,
+    warmup=0.05,
+    start_rate=0.0,
+    peak_rate=3e-3,
+    final_rate=3e-4,
+    ema=None,
+    clip=1.0,
 )
 
 CARD = MethodCard(
