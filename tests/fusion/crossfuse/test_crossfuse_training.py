@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,8 +58,8 @@ def test_phases_and_rates() -> None:
     recipe = CrossFuse("tiny").recipe(CARD.training["paper"])
     both = "auto_encoder_ir", "auto_encoder_vi"
     assert [(phase.learns, phase.share, phase.fuses) for phase in recipe.phases] == [
-        (both, 1.0, False),
-        (("fusion",), 1.0, True),
+        (both, 0.5, False),
+        (("fusion",), 0.5, True),
     ]
     coding = [recipe.rate(both[0], Moment(step, 36, 0, 0, 4)) for step in range(1, 5)]
     fusing = [recipe.rate("fusion", Moment(step, 36, 1, 4, 36)) for step in range(5, 37)]
@@ -86,9 +87,17 @@ def test_what_is_trained_is_what_fuses(golden: Arrays) -> None:
     assert torch.equal(fused, stretched(fused)) or float(fused.amax()) == pytest.approx(1, abs=1e-3)
 
 
-def test_crops_that_make_no_tokens() -> None:
-    with pytest.raises(ConfigError, match=r"--crop 136: .* 144"):
-        CrossFuse("tiny").recipe(preset("small", CARD, crop=136))
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop": 136}, r"--crop 136: .* 144"),
+        ({"options": {"coding_share": 1.0}}, "coding_share 1"),
+        ({"options": {"coding_rate": 0.0}}, "coding_rate 0"),
+    ],
+)
+def test_what_cannot_be(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CrossFuse("tiny").recipe(preset("small", CARD, **changes))
 
 
 @pytest.mark.usefixtures("fresh_registry")
@@ -99,7 +108,7 @@ def test_a_short_training(tmp_path: Path) -> None:
     from fusion_det.fusion.training.trainer import train
 
     job = job_of(write_pairs(tmp_path / "pairs", 6), tmp_path / "out", "crossfuse", config="tiny")
-    settings = preset("small", CARD, batch=2, epochs=16)
+    settings = preset("small", CARD, epochs=10)
     summary = train(replace(job, settings=replace(settings, sample_every=1000)))
     rebuilding = [row["total"] for row in summary.rows if "infrared" in row]
     fusing = [row["val_total"] for row in summary.rows if "edges" in row]

@@ -37,8 +37,17 @@ PAPER_TRAINING = TrainSettings(
 )
 """Of both phases, which have as many steps: 4 epochs of 40,000 images in pairs, 32 of 20,000 pairs in eights."""
 SMALL_TRAINING = replace(
-    PAPER_TRAINING, crop=144, batch=4, epochs=100, peak_rate=2e-3, final_rate=1e-3, weight_decay=0.0
+    PAPER_TRAINING,
+    crop=144,
+    batch=2,
+    epochs=100,
+    peak_rate=5e-3,
+    final_rate=5e-3,
+    weight_decay=0.0,
+    clip=1.0,
+    options={"coding_share": 0.3, "coding_rate": 1.0},
 )
+"""For hundreds of steps."""
 
 CARD = MethodCard(
     name="crossfuse",

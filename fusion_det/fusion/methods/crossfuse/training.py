@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 
@@ -10,17 +11,18 @@ from fusion_det.errors import ConfigError
 from fusion_det.fusion.methods.crossfuse.losses import fusion_loss, rebuilding_loss
 from fusion_det.fusion.methods.crossfuse.network import CrossFuseNet, Pair, stretched
 from fusion_det.fusion.training.recipe import Moment, Phase, Recipe, Sources, Terms
-from fusion_det.fusion.training.settings import TrainSettings
+from fusion_det.fusion.training.settings import Option, TrainSettings
 
 CODING, FUSING = ("auto_encoder_ir", "auto_encoder_vi"), "fusion"
 CROP_MULTIPLE = 16
 """Tokens are of 2 × 2 places, and places of 8 × 8 pixels."""
-CODING_RATE = 0.1
-"""Learning rate of the auto-encoders over that of the network that fuses."""
 FULL_RATE = 2 / 4, 2 / 32
 """Shares of the two phases after which the rate falls to a tenth: published epochs of theirs."""
 
-DEVIATIONS = "Random crops with flips, not whole images resized to 256 × 256; both auto-encoders learn at once; batches of one size."
+DEVIATIONS = (
+    "Random crops with flips, not whole images resized to 256 × 256; both auto-encoders learn at once, in batches of the "
+    "fusion network's size."
+)
 
 
 class Rebuilt(NamedTuple):
@@ -33,11 +35,16 @@ class Rebuilt(NamedTuple):
 class CrossFuseRecipe(Recipe):
     """The auto-encoders learn, and are then frozen: the fusion network learns to fuse what their encoders find.
 
-    ``settings.peak_rate`` is the fusion network's. ``settings.final_rate`` is what no learning rate falls below.
+    ``settings.peak_rate`` is the fusion network's. ``settings.final_rate`` is what no learning rate falls below. Options:
+
+    - ``coding_share``: of all steps, in which the auto-encoders learn.
+    - ``coding_rate``: their learning rate over that of the fusion network.
 
     Raises:
-        ConfigError: crops that cannot be cut into tokens.
+        ConfigError: options out of range, crops that cannot be cut into tokens.
     """
+
+    options: ClassVar[Mapping[str, Option]] = {"coding_share": 0.5, "coding_rate": 0.1}
 
     def __init__(self, settings: TrainSettings, network: CrossFuseNet) -> None:
         if settings.crop % CROP_MULTIPLE:
@@ -45,13 +52,19 @@ class CrossFuseRecipe(Recipe):
                 f"--crop {settings.crop}: crossfuse learns from multiples of {CROP_MULTIPLE}, such as "
                 f"{settings.crop + -settings.crop % CROP_MULTIPLE}"
             )
+        options = self.chosen_options(settings)
+        share, self.coding_rate = float(options["coding_share"]), float(options["coding_rate"])
+        if not 0 < share < 1 or not self.coding_rate > 0:
+            raise ConfigError(
+                f"--set options.…: coding_share {share:g} is between 0 and 1, coding_rate {self.coding_rate:g} more than 0"
+            )
         self.network = network
         super().__init__(
             settings,
             {name: network.get_submodule(name) for name in (*CODING, FUSING)},
             [
-                Phase("rebuild", self._rebuild, _rebuilding_terms, learns=CODING, fuses=False),
-                Phase("fuse", self._fuse, _fusion_terms, learns=(FUSING,)),
+                Phase("rebuild", self._rebuild, _rebuilding_terms, learns=CODING, share=share, fuses=False),
+                Phase("fuse", self._fuse, _fusion_terms, learns=(FUSING,), share=1 - share),
             ],
             DEVIATIONS,
         )
@@ -62,7 +75,7 @@ class CrossFuseRecipe(Recipe):
         return torch.optim.Adam(decayed, lr=self.settings.peak_rate)
 
     def rate(self, network: str, moment: Moment) -> float:
-        rate = self.settings.peak_rate * (CODING_RATE if moment.phase == 0 else 1.0)
+        rate = self.settings.peak_rate * (self.coding_rate if moment.phase == 0 else 1.0)
         fallen = moment.phase_done >= FULL_RATE[moment.phase]
         return max(self.settings.final_rate, 0.1 * rate) if fallen else rate
 
