@@ -148,37 +148,54 @@ def _fitting(
     return "; ".join(lines) or held
 
 
+LOUDNESS, CALM = 0.25, 0.1
+"""Of embedded patches beside their positions, and of what untrained blocks add to tokens, after a fit."""
+
+
 @torch.no_grad()
-def fit_embedding(embedding: nn.Conv2d, images: torch.Tensor) -> None:
+def fit_embedding(embedding: nn.Conv2d, images: torch.Tensor, positions: torch.Tensor) -> None:
     """Let an embedding of patches tell those of images (B,3,H,W) apart: principal components instead of random weights.
 
-    Each component gets the fourth root of its share of the variance: fine structure, which has hardly any, is then not lost
-    beside brightness. For trainings that have no time to find that out step by step.
+    Each component gets the square root of its deviation: fine structure, which has hardly any, is then not lost beside
+    brightness. They lie in those directions in which a table of positions (N,C) varies least, and are weaker than it: since its
+    length is one everywhere, layer norms, which divide by a token's length, leave a patch's contrast to be read.
+
+    For trainings that have no time to find that out step by step.
     """
     side, width = embedding.kernel_size[0], embedding.out_channels
     patches = F.unfold(images, side, stride=side).mT.flatten(0, 1).double()
     mean = patches.mean(0)
-    variance, directions = torch.linalg.eigh((patches - mean).mT @ (patches - mean) / len(patches))
+    deviations = patches - mean
+    variance, directions = torch.linalg.eigh(deviations.mT @ deviations)
     order = variance.argsort(descending=True)[:width]
-    scale = variance[order].clamp(min=variance.max() * 1e-6) ** -0.25
-    weight = directions[:, order].mT * scale[:, None]
-    weight = weight / (patches @ weight.mT).std().clamp(min=1e-6)
-    embedding.weight[: len(weight)] = weight.to(embedding.weight).view(-1, *embedding.weight.shape[1:])
+    weight = directions[:, order].mT * (variance[order].clamp(min=variance.max() * 1e-6) ** -0.25)[:, None]
+    table = (positions - positions.mean(0)).double()
+    free = torch.linalg.eigh(table.mT @ table)[1][:, : len(weight)]  # of least variance first
+    weight = free @ (LOUDNESS * weight / (deviations @ weight.mT).std().clamp(min=1e-12))
+    embedding.weight.copy_(weight.view_as(embedding.weight))
     if embedding.bias is not None:
-        embedding.bias[: len(weight)] = -(weight @ mean).to(embedding.bias)
+        embedding.bias.copy_(-(weight @ mean))
 
 
 @torch.no_grad()
-def fit_prediction(prediction: nn.Linear, tokens: torch.Tensor, patches: torch.Tensor) -> None:
-    """Let a linear layer predict patches (N,P) from tokens (N,C): ridge regression instead of random weights."""
-    x, y = tokens.double(), patches.double()
+def calm(blocks: nn.Module) -> None:
+    """Let untrained blocks of timm's change tokens a little only."""
+    for name, parameter in blocks.named_parameters():
+        if name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
+            parameter.mul_(CALM)
+
+
+@torch.no_grad()
+def fit_linear(layer: nn.Linear, tokens: torch.Tensor, targets: torch.Tensor) -> None:
+    """Let a layer predict targets (N,P) from tokens (N,C): ridge regression instead of random weights."""
+    x, y = tokens.double(), targets.double()
     x_mean, y_mean = x.mean(0), y.mean(0)
     x, y = x - x_mean, y - y_mean
     gram = x.mT @ x
     ridge = 1e-4 * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     weight = torch.linalg.solve(gram + ridge, x.mT @ y).mT
-    prediction.weight.copy_(weight)
-    prediction.bias.copy_(y_mean - weight @ x_mean)
+    layer.weight.copy_(weight)
+    layer.bias.copy_(y_mean - weight @ x_mean)
 
 
 def patches_of(images: torch.Tensor, side: int) -> torch.Tensor:

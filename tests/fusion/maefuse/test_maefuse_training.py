@@ -19,7 +19,7 @@ sys.path.append(str(Path(__file__).parents[1] / "training"))
 from training_jobs import job_of, write_pairs
 
 from fusion_det.errors import ConfigError
-from fusion_det.fusion.mae import fit_embedding, fit_prediction, normalised, restored
+from fusion_det.fusion.mae import fit_embedding, fit_linear, normalised, restored
 from fusion_det.fusion.methods.maefuse import CARD, MAEFuse
 from fusion_det.fusion.methods.maefuse.losses import fusion_loss, grey, laplacian, mean_loss
 from fusion_det.fusion.methods.maefuse.network import MAE
@@ -112,11 +112,9 @@ def test_weights_are_decayed_and_biases_are_not() -> None:
     assert spared == {1}
 
 
-def test_rates() -> None:
+def test_published_rate_is_constant() -> None:
     recipe = MAEFuse("tiny").recipe(replace(CARD.training["paper"], crop=64))
     assert {recipe.rate("merging", Moment(step, 100)) for step in (1, 50, 100)} == {1e-4}
-    rates = [recipe_of().rate("merging", Moment(step, 100)) for step in (1, 2, 100)]
-    assert rates == pytest.approx([5e-4, 1e-3, 1e-3])
 
 
 @pytest.mark.parametrize("crop", [30, 264])
@@ -171,19 +169,18 @@ def test_fitted_beginning() -> None:
 
 
 def test_principal_components() -> None:
-    """Of patches that vary in two ways, two components tell all, and their directions are those of a decomposition."""
+    """Of patches that vary in two ways, two components tell all, in directions in which positions do not vary."""
     torch.manual_seed(0)
     ways, amounts = torch.randn(2, 3 * 4 * 4), torch.randn(50, 2)
     images = (amounts @ ways + 1).view(50, 3, 4, 4)
-    embedding = torch.nn.Conv2d(3, 2, 4, 4)
-    fit_embedding(embedding, images)
+    embedding, positions = torch.nn.Conv2d(3, 5, 4, 4), torch.zeros(9, 5)
+    positions[:, 1:4] = torch.randn(9, 3)
+    fit_embedding(embedding, images, positions)
     tokens = embedding(images).flatten(1)
     assert tokens.mean(0).abs().max() < 1e-4
-    _, _, directions = torch.linalg.svd(images.flatten(1) - images.flatten(1).mean(0))
-    cosine = (embedding.weight.flatten(1) @ directions[:2].mT).abs() / embedding.weight.flatten(1).norm(dim=1)[:, None]
-    torch.testing.assert_close(cosine, torch.eye(2), atol=1e-3, rtol=0)
-    prediction = torch.nn.Linear(2, 48)
-    fit_prediction(prediction, tokens, images.flatten(1))
+    assert tokens[:, 1:4].std(0).max() < 0.05 * tokens[:, ::4].std(0).min()
+    prediction = torch.nn.Linear(5, 48)
+    fit_linear(prediction, tokens, images.flatten(1))
     torch.testing.assert_close(prediction(tokens), images.flatten(1), atol=1e-2, rtol=0)
 
 

@@ -19,16 +19,25 @@ if TYPE_CHECKING:
     from fusion_det.fusion.training.recipe import Recipe
 
 PAPER_TRAINING = TrainSettings(
-    crop=640, batch=32, epochs=450, warmup=0.0, peak_rate=1e-4, weight_decay=0.05, classifier="none"
+    crop=640,
+    batch=32,
+    epochs=450,
+    warmup=0.0,
+    start_rate=1e-4,
+    peak_rate=1e-4,
+    final_rate=1e-4,
+    weight_decay=0.05,
+    classifier="none",
 )
-"""Epochs of all phases together, the decoder's 50 among them."""
+"""Epochs of all phases together, the decoder's 50 among them. The rate is constant."""
 SMALL_TRAINING = replace(
     PAPER_TRAINING,
     crop=128,
     batch=4,
     epochs=100,
     warmup=0.02,
-    peak_rate=1e-3,
+    start_rate=1e-5,
+    final_rate=2e-5,
     clip=1.0,
     options={"mixed": False, "fit": True},
 )

@@ -40,10 +40,10 @@ CONFIGS: dict[str, MAEFuseConfig] = {
     "tiny": MAEFuseConfig(
         size=256,
         patch=8,
-        width=64,
+        width=96,
         depth=2,
         heads=4,
-        decoder_width=64,
+        decoder_width=96,
         decoder_depth=1,
         decoder_heads=4,
         fusion_heads=4,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,10 +12,19 @@ import torch.nn.functional as F
 from torch import nn
 
 from fusion_det.errors import ConfigError
-from fusion_det.fusion.mae import fit_embedding, fit_prediction, load_mae, normalised, patches_of, restored
+from fusion_det.fusion.mae import (
+    CALM,
+    calm,
+    fit_embedding,
+    fit_linear,
+    load_mae,
+    normalised,
+    patches_of,
+    restored,
+)
 from fusion_det.fusion.methods.maefuse.losses import fusion_loss, grey, mean_loss
 from fusion_det.fusion.methods.maefuse.network import MAEFuseNet, Window
-from fusion_det.fusion.training.recipe import Moment, Phase, Recipe, Sources, Terms
+from fusion_det.fusion.training.recipe import Phase, Recipe, Sources, Terms
 from fusion_det.fusion.training.settings import Option, TrainSettings
 
 ENCODER = "patch_embed", "blocks", "norm"
@@ -33,6 +42,8 @@ OWN_ENCODER = (
     " The encoder is not MAE's: it learnt with the decoder to rebuild the pairs' images, nothing being masked."
 )
 FITTED = " Before the first step, patches are embedded by principal components, and predicted by linear regression."
+
+FITTED_BATCHES = 10
 
 
 class Tokens(NamedTuple):
@@ -114,24 +125,10 @@ class MAEFuseRecipe(Recipe):
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(groups, lr=self.settings.peak_rate, betas=(0.9, 0.95))
 
-    def rate(self, network: str, moment: Moment) -> float:
-        """Constant, as published, from the end of ``settings.warmup`` on."""
-        return self.settings.peak_rate * min(1.0, moment.step / max(1.0, self.settings.warmup * moment.total))
-
     @torch.no_grad()
     def prepare(self, batches: Iterable[Sources]) -> None:
-        if not self.fits:
-            return
-        images = torch.cat([_both(sources) for sources in itertools.islice(batches, 8)])
-        mae = self.network.model1
-        window = self.network.window(images)
-        fit_embedding(mae.patch_embed.proj, images)
-        seen: list[torch.Tensor] = []
-        hook = mae.decoder_pred.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-        mae.decode(mae.encode(images, window), window)
-        hook.remove()
-        patches = patches_of(images, self.network.config.patch)
-        fit_prediction(mae.decoder_pred, seen[0].flatten(0, 1), patches.flatten(0, 1))
+        if self.fits:
+            fit(self.network, [_both(sources) for sources in itertools.islice(batches, FITTED_BATCHES)])
 
     def _window(self, images: torch.Tensor) -> Window:
         """Somewhere in a picture; in the middle where nothing learns, so that every validation is the same."""
@@ -167,6 +164,37 @@ class MAEFuseRecipe(Recipe):
     def _fuse(self, sources: Sources) -> torch.Tensor:
         ir, vi, window = self._encode(sources)
         return self.network.model1.decode(self.network.model2(ir, vi, window, mixed=self.mixed), window)
+
+
+@torch.no_grad()
+def fit(network: MAEFuseNet, batches: Sequence[torch.Tensor]) -> None:
+    """Begin with principal components and linear regressions. batches: infrared images before visible ones, (2B,3,H,W) each."""
+    mae, layer = network.model1, network.model2
+    fit_embedding(mae.patch_embed.proj, torch.cat(list(batches)), mae.pos_embed[0])
+    nn.init.eye_(mae.decoder_embed.weight)
+    for blocks in (mae.blocks, mae.decoder_blocks):
+        calm(blocks)
+    before, patches, sums, means = [], [], [], []
+    hook = mae.decoder_pred.register_forward_pre_hook(lambda module, inputs: before.append(inputs[0].flatten(0, 1)))
+    for index, images in enumerate(batches):
+        # In many places of the grid, for what is read must not depend on it.
+        room = network.config.grid - network.window(images).rows
+        window = network.window(images, room * (7 * index % 10) // 9, room * (3 * index % 10) // 9)
+        tokens = mae.encode(images, window)
+        mae.decode(tokens, window)
+        patches.append(patches_of(images, network.config.patch).flatten(0, 1))
+        ir, vi = tokens.chunk(2)
+        sums.append((ir + vi + 2 * window.of(layer.pos_embed)).flatten(0, 1))
+        means.append(((ir + vi) / 2).flatten(0, 1))
+    hook.remove()
+    fit_linear(mae.decoder_pred, torch.cat(before), torch.cat(patches))
+    merge = nn.Linear(layer.fc1.in_features, layer.fc1.in_features).to(patches[0].device)
+    fit_linear(merge, torch.cat(sums), torch.cat(means))
+    width = layer.fc1.in_features
+    layer.merge_model.in_proj_weight[-width:] = merge.weight
+    nn.init.eye_(layer.merge_model.out_proj.weight)
+    layer.merge_model.in_proj_bias[-width:] = merge.bias / 2
+    layer.fc2.weight.mul_(CALM)
 
 
 def _parts(module: nn.Module, names: Iterable[str]) -> nn.ModuleList:

@@ -31,7 +31,7 @@ PAPER_TRAINING = TrainSettings(
     classifier="none",
 )
 """The batch is that of three GPUs together."""
-SMALL_TRAINING = replace(PAPER_TRAINING, crop=112, batch=4, epochs=100, peak_rate=1e-3, clip=1.0, options={"fit": True})
+SMALL_TRAINING = replace(PAPER_TRAINING, crop=112, batch=4, epochs=100, clip=1.0, options={"fit": True})
 """For an auto-encoder that is to learn along, and for hundreds of steps."""
 
 CARD = MethodCard(

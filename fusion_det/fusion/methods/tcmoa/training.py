@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from fusion_det.errors import ConfigError
-from fusion_det.fusion.mae import fit_embedding, fit_prediction, load_mae, normalised, patches_of, restored
+from fusion_det.fusion.mae import calm, fit_embedding, fit_linear, load_mae, normalised, patches_of, restored
 from fusion_det.fusion.methods.tcmoa.losses import EPOCHS, fusion_loss
 from fusion_det.fusion.methods.tcmoa.network import ENLARGED, PATCH, SIZE_MULTIPLE, Record, TCMoANet
 from fusion_det.fusion.training.recipe import Phase, Recipe, Sources, Terms
@@ -34,6 +34,8 @@ OWN_MAE = (
     "and learns on with the adapters."
 )
 FITTED = " Before the first step, patches are embedded by principal components, and predicted by linear regression."
+
+FITTED_BATCHES = 10
 
 
 class Fused(NamedTuple):
@@ -97,17 +99,8 @@ class TCMoARecipe(Recipe):
 
     @torch.no_grad()
     def prepare(self, batches: Iterable[Sources]) -> None:
-        if not self.fits:
-            return
-        images = torch.cat([_both(sources) for sources in itertools.islice(batches, 8)])
-        enlarged = F.interpolate(images, scale_factor=ENLARGED, mode="bilinear", align_corners=False)
-        network = self.network
-        fit_embedding(network.patch_embed.proj, enlarged)
-        seen: list[torch.Tensor] = []
-        hook = network.decoder_norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
-        network.rebuilt(images)
-        hook.remove()
-        fit_prediction(network.decoder_pred, seen[0].flatten(0, 2), patches_of(enlarged, PATCH).flatten(0, 1))
+        if self.fits:
+            fit(self.network, torch.cat([_both(sources) for sources in itertools.islice(batches, FITTED_BATCHES)]))
 
     def _rebuild(self, sources: Sources) -> torch.Tensor:
         images = _both(sources)
@@ -122,6 +115,21 @@ class TCMoARecipe(Recipe):
         epoch = min(int(done * EPOCHS), EPOCHS - 1)
         ir = sources.ir.expand_as(sources.vi)
         return fusion_loss(fused.image, ir, sources.vi, fused.record, epoch)._asdict()
+
+
+@torch.no_grad()
+def fit(network: TCMoANet, images: torch.Tensor) -> None:
+    """Begin with principal components and a linear regression, of images (B,3,H,W)."""
+    enlarged = F.interpolate(images, scale_factor=ENLARGED, mode="bilinear", align_corners=False)
+    fit_embedding(network.patch_embed.proj, enlarged, network.pos_embed[0, 1:])
+    nn.init.eye_(network.decoder_embed.weight)
+    for blocks in (network.blocks, network.decoder_blocks):
+        calm(blocks)
+    seen: list[torch.Tensor] = []
+    hook = network.decoder_norm.register_forward_hook(lambda module, inputs, output: seen.append(output))
+    network.rebuilt(images)
+    hook.remove()
+    fit_linear(network.decoder_pred, seen[0].flatten(0, 2), patches_of(enlarged, PATCH).flatten(0, 1))
 
 
 def _both(sources: Sources) -> torch.Tensor:
