@@ -269,16 +269,16 @@ def _efficient_scan(self: Any, p: torch.Tensor) -> torch.Tensor:
     height, width = p.shape[1:3]
     parts = fusionmamba_scans.deal(p)
     half = parts[0].shape[1:3]
-    sequences = torch.stack([(part.transpose(1, 2) if k % 2 else part).flatten(1, 2).mT for k, part in enumerate(parts)], 1)
+    sequences = torch.stack(
+        [(part.transpose(1, 2) if k % 2 else part).flatten(1, 2).mT for k, part in enumerate(parts)], 1
+    )
     params = torch.einsum("bkdl,kcd->bkcl", sequences, self.x_proj_weight)
     t, B, C = params.split((self.rank, self.states, self.states), dim=2)
     delta = torch.einsum("bkrl,kdr->bkdl", t, self.dt_projs_weight)
     flat = (sequences.flatten(1, 2), delta.flatten(1, 2), -self.A_logs.exp(), B, C, self.Ds)
     y = selective_scan(*flat, self.dt_projs_bias.flatten(), True).unflatten(1, (4, -1)).transpose(2, 3)
     scanned = [
-        y[:, k].unflatten(1, half[::-1] if k % 2 else half).transpose(1, 2)
-        if k % 2
-        else y[:, k].unflatten(1, half)
+        y[:, k].unflatten(1, half[::-1] if k % 2 else half).transpose(1, 2) if k % 2 else y[:, k].unflatten(1, half)
         for k in range(4)
     ]
     return self.out_norm(fusionmamba_scans.gather(scanned, height, width))

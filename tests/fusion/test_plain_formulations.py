@@ -13,12 +13,17 @@ TOLERANCES = {"crossfuse": 1e-3}
 """It divides by sums of features that are nearly nothing at places."""
 
 
+CONFIGS = {"fusionmamba": "tiny"}
+"""Of a network that is too large to be copied here."""
+
+
 @pytest.mark.parametrize("name", [card.name for card in list_cards() if card.name in METHODS])
 @torch.no_grad()
 def test_same_image(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     monkeypatch.setattr("fusion_det.fusion.strips.PIXELS", 600)
-    method = build_method(name, weights=None)
+    monkeypatch.setattr("fusion_det.fusion.methods.mambadfuse.blocks.PIECE", 900)
+    method = build_method(name, weights=None, config=CONFIGS.get(name))
     assert isinstance(method, FusionMethod)
     assert method.network is not None
     for parameter in method.network.parameters():

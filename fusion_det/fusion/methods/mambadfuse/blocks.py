@@ -142,14 +142,18 @@ class MultiModalMamba(Mamba):
         self.A_b_log = rates(inner, states)
         self.D_b, self.D_c = nn.Parameter(torch.ones(inner)), nn.Parameter(torch.ones(inner))
 
+    @property
+    def extra_branches(self) -> tuple[Branch, Branch]:
+        b = Branch(self.in_proj_extra1, self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
+        c = Branch(self.in_proj_extra2, self.conv1d_c, self.x_proj_c, self.dt_proj_c, self.A_b_log, self.D_c)
+        return b, c
+
     def fuse(
         self, tokens: torch.Tensor, extra_1: torch.Tensor, extra_2: torch.Tensor, past: Past | None = None
     ) -> torch.Tensor:
         """(b,L,C) of three sequences to one."""
-        of_1 = Branch(self.in_proj_extra1, self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b)
-        of_2 = Branch(self.in_proj_extra2, self.conv1d_c, self.x_proj_c, self.dt_proj_c, self.A_b_log, self.D_c)
         total = self.branch.forward(tokens, past)
-        for branch, extra in ((of_1, extra_1), (of_2, extra_2)):
+        for branch, extra in zip(self.extra_branches, (extra_1, extra_2), strict=True):
             total = added(total, branch.forward(extra, past))
         return project(total, self.out_proj.weight)
 

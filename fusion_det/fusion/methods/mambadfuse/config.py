@@ -26,6 +26,6 @@ class MambaDFuseConfig:
 
 CONFIGS: dict[str, MambaDFuseConfig] = {
     "released": MambaDFuseConfig(),
-    "tiny": MambaDFuseConfig(width=16, depth=1, exchanges=1, fusions=1, states=4),
+    "tiny": MambaDFuseConfig(width=8, depth=1, exchanges=1, fusions=1, states=4),
 }
 """By name. "tiny" is this project's own, for demonstrations: it learns something within a minute."""
