@@ -69,7 +69,7 @@ def main(
     methods |= {name: build_method(name) for name in COMPARED}
     card["figures"] = {}
     for task, pairs in held_out_pairs(card, data).items():
-        figures = {name: quality_of(method, pairs) for name, method in methods.items()}
+        figures = {name: quality_of(method, task, pairs) for name, method in methods.items()}
         card["figures"][task] = {"pairs": len(pairs), "mean": figures}
         for name, values in figures.items():
             typer.echo(f"{task:15} {name:12}" + "  ".join(f"{metric} {value:.3f}" for metric, value in values.items()))
@@ -107,10 +107,11 @@ def held_out_pairs(card: dict[str, Any], data: Sequence[str]) -> dict[str, list[
     return {task: found for task, found in pairs.items() if found}
 
 
-def quality_of(method: FusionMethod | ExternalImages, pairs: Sequence[Pair]) -> dict[str, float]:
+def quality_of(method: FusionMethod | ExternalImages, task: str, pairs: Sequence[Pair]) -> dict[str, float]:
     """Mean of each of ``METRICS`` (profile "paper") over the fused grey images of some pairs."""
     if isinstance(method, ExternalImages):
         raise ConfigError(f"{method.card.name}: images fused elsewhere are not measured here")
+    method = method.for_task(task)
     rows = []
     for pair in pairs:
         with torch.no_grad():
