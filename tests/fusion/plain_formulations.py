@@ -230,7 +230,7 @@ def _mamba(self: Any, tokens: torch.Tensor, past: None = None) -> torch.Tensor:
 def _multi_modal_mamba(self: Any, *sequences: Any) -> torch.Tensor:
     branches = (self.branch, *self.extra_branches)
     scanned = [_mamba_branch(branch, tokens) for branch, tokens in zip(branches, sequences[:3], strict=True)]
-    return self.out_proj(sum(scanned).mT)  # type: ignore[attr-defined]
+    return self.out_proj(sum(scanned).mT)  # type: ignore[union-attr]
 
 
 def _mambadfuse(self: Any, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
