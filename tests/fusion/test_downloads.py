@@ -17,6 +17,7 @@ from fusion_det.cli import main
 from fusion_det.errors import MethodError
 from fusion_det.fusion import MethodCard, WeightsInfo, list_cards
 from fusion_det.fusion.downloads import Fetched, fetch_weights
+from fusion_det.fusion.method import PublishedFile
 from fusion_det.fusion.registry import Registry
 
 CONTENT = bytes(range(256)) * 4096
@@ -79,7 +80,7 @@ def card(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MethodC
     return MethodCard("net", "Net", "Net", "A network", "cnn", "luma", weights=weights)
 
 
-def with_weights(card: MethodCard, **changes: str | None) -> MethodCard:
+def with_weights(card: MethodCard, **changes: str | tuple[PublishedFile, ...] | None) -> MethodCard:
     assert card.weights is not None
     return replace(card, weights=replace(card.weights, **changes))  # type: ignore[arg-type]
 
@@ -99,6 +100,20 @@ def test_fetched_once_and_found_the_next_time(card: MethodCard, site: Site) -> N
     assert fetch_weights(card) == Fetched(PLACE, new=False)
     assert site.asked == [None]
     assert left() == ["net.pth"]
+
+
+def test_every_file_of_several(card: MethodCard, site: Site) -> None:
+    others = PublishedFile("encoder.pth", git_blob=BLOB, url=site.url), PublishedFile("extra.pth", needed=False)
+    several = with_weights(card, beside=others)
+    assert fetch_weights(several) == Fetched(PLACE, new=True)
+    assert left() == ["encoder.pth", "net.pth"]
+    PLACE.with_name("encoder.pth").unlink()
+    assert fetch_weights(several) == Fetched(PLACE, new=True)
+    assert fetch_weights(several) == Fetched(PLACE, new=False)
+    assert site.asked == [None] * 3
+    wrong = with_weights(card, beside=(PublishedFile("decoder.pth", git_blob="0" * 40, url=site.url),))
+    with pytest.raises(MethodError, match="git blob id"):
+        fetch_weights(wrong)
 
 
 def test_places(card: MethodCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
