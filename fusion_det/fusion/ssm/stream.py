@@ -14,6 +14,9 @@ from torch.overrides import has_torch_function
 
 from fusion_det.fusion.ssm.selective_scan import choose_backend
 
+TAPS = 4
+"""Of Mamba's convolution."""
+
 
 def can_stream(x: torch.Tensor) -> bool:
     """Whether sequences like ``x`` may come in pieces. (Not where operations are counted: those of a whole sequence are.)"""
@@ -21,16 +24,20 @@ def can_stream(x: torch.Tensor) -> bool:
 
 
 class ConvolutionStream:
-    """SiLU of a causal depthwise convolution; before the first piece there are zeros.
+    """SiLU of a causal depthwise convolution of four taps; before the first piece there are zeros.
 
     Args:
-        weight: (d,1,taps), the last one for the present step. bias: (d).
+        weight: (d,1,4), the last tap for the present step. bias: (d).
+
+    Raises:
+        ValueError: another number of taps.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor) -> None:
         from fusion_det.fusion.ssm.cpu.autograd import in_lanes
 
-        self.taps = weight.shape[-1]
+        if weight.shape[1:] != (1, TAPS):
+            raise ValueError(f"the weights of {TAPS} taps are (d,1,{TAPS}), not {tuple(weight.shape)}")
         self.weights = in_lanes(weight.detach().float().movedim(1, 0)), in_lanes(bias.detach().float()[None])
         self.before: torch.Tensor | None = None
 
@@ -42,11 +49,11 @@ class ConvolutionStream:
 
         x = x.float().contiguous()
         batch, length, channels = x.shape
-        past = self.taps - 1
+        past = TAPS - 1
         before = x.new_zeros(batch, past, channels) if self.before is None else self.before
         y = torch.empty_like(x)
         parts = shares(batch, self.weights[0].shape[1])
-        tasks = [(item, *part, length, channels, self.taps) for item in range(batch) for part in parts]
+        tasks = [(item, *part, length, channels) for item in range(batch) for part in parts]
         run_tasks(convolve_piece, tuple(map(flat, (x, *self.weights, before, y))), tasks)
         self.before = torch.cat((before, x[:, max(0, length - past) :]), dim=1)[:, -past:].contiguous()
         return y

@@ -67,25 +67,31 @@ def scan_piece(
 @kernel
 def convolve_piece(
     x: Any, weight: Any, bias: Any, before: Any, y: Any,
-    item: int, first: int, end: int, length: int, channels: int, taps: int,
+    item: int, first: int, end: int, length: int, channels: int,
 ) -> None:  # fmt: skip
-    """SiLU of a causal depthwise convolution, of channel blocks ``first`` to ``end`` of one batch item.
+    """SiLU of a causal depthwise convolution of four taps, of channel blocks ``first`` to ``end`` of one batch item.
 
     Args:
-        x, y: flat (b,L,d). weight: flat (blocks,taps,16). bias: flat (blocks,16). before: flat (b,taps-1,d), what stood before
-            the piece.
+        x, y: flat (b,L,d). weight: flat (blocks,4,16). bias: flat (blocks,16). before: flat (b,3,d), what stood before the piece.
     """
-    past = taps - 1
-    for t in range(length):
+    for start in range(0, length, CHUNK):
+        row = (item * length + start) * channels
         for block in range(first, end):
-            channel = block * 16
+            channel, weights = block * 16, block * 64
             count = min(16, channels - channel)
-            total = load(bias, block * 16)
-            for k in range(taps):
-                step = t - past + k
-                if step < 0:
-                    value = load_some(before, (item * past + past + step) * channels + channel, count)
-                else:
-                    value = load_some(x, (item * length + step) * channels + channel, count)
-                total = total + value * load(weight, (block * taps + k) * 16)
-            store_some(y, (item * length + t) * channels + channel, _silu(total), count)
+            offset = load(bias, block * 16)
+            w0, w1 = load(weight, weights), load(weight, weights + 16)
+            w2, w3 = load(weight, weights + 32), load(weight, weights + 48)
+            if start == 0:
+                place = item * 3 * channels + channel
+                x0, x1 = load_some(before, place, count), load_some(before, place + channels, count)
+                x2 = load_some(before, place + 2 * channels, count)
+            else:
+                place = row - 3 * channels + channel
+                x0, x1 = load_some(x, place, count), load_some(x, place + channels, count)
+                x2 = load_some(x, place + 2 * channels, count)
+            for t in range(min(CHUNK, length - start)):
+                index = row + t * channels + channel
+                x3 = load_some(x, index, count)
+                store_some(y, index, _silu((offset + x0 * w0 + x1 * w1) + (x2 * w2 + x3 * w3)), count)
+                x0, x1, x2 = x1, x2, x3
