@@ -55,7 +55,8 @@ def vision_transformer(
 
 def decoder_blocks(width: int, depth: int, heads: int) -> nn.ModuleList:
     """MAE's decoder is made of the same blocks as its encoder."""
-    return nn.ModuleList(Block(width, heads, qkv_bias=True, norm_layer=LAYER_NORM) for _ in range(depth))
+    blocks = (Block(width, heads, qkv_bias=True, norm_layer=LAYER_NORM) for _ in range(depth))  # type: ignore[arg-type]
+    return nn.ModuleList(blocks)
 
 
 def initialise(module: nn.Module) -> None:

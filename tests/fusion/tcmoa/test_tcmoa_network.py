@@ -108,7 +108,7 @@ def test_other_tasks_shifts_and_positions(
         assert_near(fused[:, :, ::8, ::8], golden[f"{prefix}task{task}_fused_s8"])
     fused = restored(sincos_network(*pair)).clamp(0, 1)
     assert_near(fused[:, :, ::8, ::8], golden[f"{prefix}sincos_fused_s8"])
-    unshifted = TCMoANet(filled_network.config)
+    unshifted = TCMoANet(filled_network.config).eval()
     unshifted.load_state_dict(filled_network.state_dict())
     fused = restored(unshifted(*pair)).clamp(0, 1)
     assert_near(fused[:, :, ::8, ::8], golden[f"{prefix}zero_shift_fused_s8"])

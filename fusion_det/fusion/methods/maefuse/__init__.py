@@ -66,7 +66,7 @@ CARD = MethodCard(
     order=180,
     notes="The network takes 640 × 640 pixels alone: every pair is squeezed to that, whatever its shape, and the fused luma is "
     "brought back, by cubics without aliasing; the visible chroma keeps its resolution. Published: bilinear on the way there, "
-    "chroma squeezed as well.",
+    "chroma squeezed as well. Of 1024 × 768 pixels, that alone takes a fifth of the spatial frequency.",
     official="luma and chroma are OpenCV's, rounded to 8 bits, both brought to 640 × 640 bilinearly, without care for "
     "aliasing, and back by cubics; the fused image is cut off to 8 bits before its luma is taken.",
     training={"paper": PAPER_TRAINING, "small": SMALL_TRAINING},

@@ -21,8 +21,8 @@ def fuse_at_network_size(network: MAEFuseNet, ir: torch.Tensor, vi: torch.Tensor
 def resized(image: torch.Tensor, height: int, width: int) -> torch.Tensor:
     """(…,H,W) to another size by cubics, whose support grows with the step where an axis shrinks, so that nothing aliases.
 
-    The published script is bilinear on the way there, without that. Measured on real pairs, this keeps more of them: see
-    ``benchmarks/bench_resizing.py``.
+    That costs as much as the published way (bilinear there, whatever aliases, and cubic back), and less than bilinear both ways:
+    on M3FD's 1024 × 768, a fifth of the spatial frequency, a sixth of VIF and of Q^AB/F. See ``benchmarks/bench_resizing.py``.
     """
     if image.shape[-2:] == (height, width):
         return image

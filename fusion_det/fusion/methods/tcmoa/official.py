@@ -28,11 +28,13 @@ def fuse_officially(network: TCMoANet, ir: np.ndarray, vi: np.ndarray, task: int
     device = next(network.parameters()).device
     height, width = vi.shape[:2]
     if goes_in_windows(height, width):
-        fused = fuse_in_windows(network, *(as_tensor(image).to(device) for image in (ir, vi)), task)
+        infrared, visible = (as_tensor(image).to(device) for image in (ir, vi))
+        fused = fuse_in_windows(network, infrared, visible, task)
     else:
         size = width + -width % SIZE_MULTIPLE, height + -height % SIZE_MULTIPLE
         squeezed = (np.array(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR)) for image in (ir, vi))
-        fused = fuse_whole(network, *(as_tensor(image).to(device) for image in squeezed), task)
+        infrared, visible = (as_tensor(image).to(device) for image in squeezed)
+        fused = fuse_whole(network, infrared, visible, task)
         fused = F.interpolate(fused, (height, width), mode="bilinear", align_corners=False)
     return stretched_colours(fused[0].permute(1, 2, 0).cpu().numpy())
 

@@ -39,7 +39,7 @@ FITTED_BATCHES = 10
 
 
 class Fused(NamedTuple):
-    """RGB images (B,3,H,W), not clipped, and what happened on the way."""
+    """RGB images (B,3,H,W) in [0,1], and what happened on the way."""
 
     image: torch.Tensor
     record: Record
@@ -108,7 +108,7 @@ class TCMoARecipe(Recipe):
 
     def _fuse(self, sources: Sources) -> Fused:
         image, record = self.network.fuse(normalised(sources.ir), normalised(sources.vi))
-        return Fused(restored(image), record)
+        return Fused(restored(image).clamp(0, 1), record)
 
     def _loss(self, sources: Sources, fused: Fused, done: float) -> Terms:
         """In the published epoch that the training has come to."""
