@@ -57,7 +57,6 @@ CARD = MethodCard(
     title="Self-supervised Multiplex Consensus Mamba for General Image Fusion (unofficial re-implementation)",
     family="mamba",
     fuses="luma",
-    authors="see arXiv:2512.20921",
     venue="AAAI",
     year=2026,
     arxiv="2512.20921",
