@@ -41,11 +41,11 @@ SMALL_TRAINING = replace(
     crop=144,
     batch=2,
     epochs=100,
-    peak_rate=5e-3,
-    final_rate=5e-3,
+    peak_rate=1e-2,
+    final_rate=1e-2,
     weight_decay=0.0,
     clip=1.0,
-    options={"coding_share": 0.3, "coding_rate": 1.0},
+    options={"coding_share": 0.3, "coding_rate": 0.5, "attention_rate": 0.02},
 )
 """For hundreds of steps."""
 

@@ -90,10 +90,11 @@ class CrossBlock(nn.Module):
 class Branch(nn.Module):
     """One block, with the published names around it. ``norm`` follows in cross-attention alone; it is published in both."""
 
-    def __init__(self, block: nn.Module, channels: int) -> None:
+    def __init__(self, block: nn.Module, channels: int, gain: float = 1.0) -> None:
         super().__init__()
         self.blocks = nn.ModuleList([block])
         self.norm = nn.LayerNorm(channels, _EPS)
+        nn.init.constant_(self.norm.weight, gain)
 
 
 class SelfBranches(nn.Module):
@@ -111,10 +112,10 @@ class SelfBranches(nn.Module):
 class CrossBranches(nn.Module):
     """Attention between the sources, both ways, added up."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, gain: float) -> None:
         super().__init__()
-        self.cross_atten1 = Branch(CrossBlock(channels, heads), channels)
-        self.cross_atten2 = Branch(CrossBlock(channels, heads), channels)
+        self.cross_atten1 = Branch(CrossBlock(channels, heads), channels, gain)
+        self.cross_atten2 = Branch(CrossBlock(channels, heads), channels, gain)
 
     def forward(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         first, second = self.cross_atten1, self.cross_atten2
@@ -130,7 +131,7 @@ class CrossAttentionModule(nn.Module):
         channels = PATCH * PATCH * config.deep
         self.self_atten_block1 = SelfBranches(channels, config.heads)
         self.self_atten_block2 = SelfBranches(channels, config.heads)
-        self.cross_atten_block = CrossBranches(channels, config.heads)
+        self.cross_atten_block = CrossBranches(channels, config.heads, config.gain)
 
     def forward(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         """(B,C,h,w) twice to the same, all places at once; h and w even."""

@@ -11,8 +11,10 @@ class CrossFuseConfig:
 
     shallow: channels at full resolution. dense: that each dense convolution adds. deep: at an eighth of the resolution.
     heads: of the transformer, whose tokens have 4·deep channels.
-    gain: with which what comes of deep features starts to learn, beside the shallow ones. 1 is torch's own start; with less an
-        untrained network shows its sources, and not the grid of its tokens, which takes thousands of steps to be unlearnt.
+    gain: of the norms behind attention and behind the last layer for deep features, where learning starts. 1 is torch's own; with
+        less an untrained network shows its sources, and not the grid of its tokens, which takes thousands of steps to unlearn.
+    level: around which deep features start; None is torch's own start, around 0. Shares of both sources are quotients of their
+        sums over channels, which above 0 do not vanish anywhere; a single pixel where they do leaves a stretched image flat.
     """
 
     shallow: int = 32
@@ -20,6 +22,7 @@ class CrossFuseConfig:
     deep: int = 128
     heads: int = 16
     gain: float = 1.0
+    level: float | None = None
 
     def __post_init__(self) -> None:
         if 4 * self.deep % self.heads:
@@ -28,6 +31,6 @@ class CrossFuseConfig:
 
 CONFIGS: dict[str, CrossFuseConfig] = {
     "released": CrossFuseConfig(),
-    "tiny": CrossFuseConfig(shallow=8, dense=8, deep=16, heads=4, gain=0.05),
+    "tiny": CrossFuseConfig(shallow=8, dense=8, deep=16, heads=4, gain=0.01, level=1.0),
 }
 """By name. "tiny" is this project's own, for demonstrations: it learns something within a minute."""

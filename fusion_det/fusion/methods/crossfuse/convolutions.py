@@ -60,6 +60,8 @@ class Encoder(nn.Module):
         self.dense_blocks = nn.Sequential(
             DenseBlock(config.shallow, config), nn.MaxPool2d(2), DenseBlock(config.deep, config), nn.MaxPool2d(2)
         )
+        if config.level is not None:
+            nn.init.constant_(self.get_parameter("dense_blocks.2.adjust_conv.conv2d.0.bias"), config.level)
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The shallow features (B,shallow,H,W) and the deep ones (B,deep,⌊⌊⌊H/2⌋/2⌋/2⌋,…)."""

@@ -5,6 +5,7 @@ Maps are (B,C,H,W); parameters have the published names.
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -130,7 +131,8 @@ class CrossFuseNet(nn.Module):
         super().__init__()
         self.config = config = config or CrossFuseConfig()
         self.auto_encoder_ir = AutoEncoder(config)
-        self.auto_encoder_vi = AutoEncoder(config)
+        # They start alike, so that their features mean the same as long as they have learnt little: one layer reads both.
+        self.auto_encoder_vi = copy.deepcopy(self.auto_encoder_ir)
         self.fusion = FusionTransformer(config)
 
     @property

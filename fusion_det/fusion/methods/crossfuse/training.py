@@ -13,7 +13,9 @@ from fusion_det.fusion.methods.crossfuse.network import CrossFuseNet, Pair, stre
 from fusion_det.fusion.training.recipe import Moment, Phase, Recipe, Sources, Terms
 from fusion_det.fusion.training.settings import Option, TrainSettings
 
-CODING, FUSING = ("auto_encoder_ir", "auto_encoder_vi"), "fusion"
+CODING = "auto_encoder_ir", "auto_encoder_vi"
+ATTENDING, DECODING = "attention", "decoder"
+"""Networks of the recipe: both auto-encoders, and the two parts of the fusion network."""
 CROP_MULTIPLE = 16
 """Tokens are of 2 × 2 places, and places of 8 × 8 pixels."""
 FULL_RATE = 2 / 4, 2 / 32
@@ -35,16 +37,18 @@ class Rebuilt(NamedTuple):
 class CrossFuseRecipe(Recipe):
     """The auto-encoders learn, and are then frozen: the fusion network learns to fuse what their encoders find.
 
-    ``settings.peak_rate`` is the fusion network's. ``settings.final_rate`` is what no learning rate falls below. Options:
+    ``settings.peak_rate`` is the decoder's of the fusion network. ``settings.final_rate`` is what it never falls below. Options:
 
     - ``coding_share``: of all steps, in which the auto-encoders learn.
     - ``coding_rate``: their learning rate over that of the fusion network.
+    - ``attention_rate``: that of the fusion network's attention over that of its decoder. What tokens give is a grid until much
+      is learnt; within few steps, the decoder learns to fuse sooner than it learns to do without the grid.
 
     Raises:
         ConfigError: options out of range, crops that cannot be cut into tokens.
     """
 
-    options: ClassVar[Mapping[str, Option]] = {"coding_share": 0.5, "coding_rate": 0.1}
+    options: ClassVar[Mapping[str, Option]] = {"coding_share": 0.5, "coding_rate": 0.1, "attention_rate": 1.0}
 
     def __init__(self, settings: TrainSettings, network: CrossFuseNet) -> None:
         if settings.crop % CROP_MULTIPLE:
@@ -53,18 +57,24 @@ class CrossFuseRecipe(Recipe):
                 f"{settings.crop + -settings.crop % CROP_MULTIPLE}"
             )
         options = self.chosen_options(settings)
-        share, self.coding_rate = float(options["coding_share"]), float(options["coding_rate"])
-        if not 0 < share < 1 or not self.coding_rate > 0:
+        share = float(options["coding_share"])
+        self.rates = {name: float(options["coding_rate"]) for name in CODING}
+        self.rates |= {ATTENDING: float(options["attention_rate"]), DECODING: 1.0}
+        if not 0 < share < 1 or not min(self.rates.values()) > 0:
             raise ConfigError(
-                f"--set options.…: coding_share {share:g} is between 0 and 1, coding_rate {self.coding_rate:g} more than 0"
+                f"--set options.…: coding_share {share:g} is between 0 and 1, coding_rate and attention_rate more than 0"
             )
         self.network = network
         super().__init__(
             settings,
-            {name: network.get_submodule(name) for name in (*CODING, FUSING)},
+            {
+                **{name: network.get_submodule(name) for name in CODING},
+                ATTENDING: network.fusion.cross_atten_block,
+                DECODING: network.fusion.decoder_fusion,
+            },
             [
                 Phase("rebuild", self._rebuild, _rebuilding_terms, learns=CODING, share=share, fuses=False),
-                Phase("fuse", self._fuse, _fusion_terms, learns=(FUSING,), share=1 - share),
+                Phase("fuse", self._fuse, _fusion_terms, learns=(ATTENDING, DECODING), share=1 - share),
             ],
             DEVIATIONS,
         )
@@ -75,9 +85,9 @@ class CrossFuseRecipe(Recipe):
         return torch.optim.Adam(decayed, lr=self.settings.peak_rate)
 
     def rate(self, network: str, moment: Moment) -> float:
-        rate = self.settings.peak_rate * (self.coding_rate if moment.phase == 0 else 1.0)
+        rate = self.settings.peak_rate * self.rates[network]
         fallen = moment.phase_done >= FULL_RATE[moment.phase]
-        return max(self.settings.final_rate, 0.1 * rate) if fallen else rate
+        return max(self.settings.final_rate * self.rates[network], 0.1 * rate) if fallen else rate
 
     def _rebuild(self, sources: Sources) -> Rebuilt:
         return Rebuilt(self.network.auto_encoder_ir(sources.ir), self.network.auto_encoder_vi(sources.luma))
