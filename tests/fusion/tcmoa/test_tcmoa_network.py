@@ -142,8 +142,8 @@ def test_experts_by_hand() -> None:
         gates = F.softmax(logits[token][best], dim=0)
         total = sum(gate * mixture.experts[int(e)](y[token]).exp() for gate, e in zip(gates, best, strict=True))
         torch.testing.assert_close(z[token], total.log(), atol=1e-5, rtol=0)  # type: ignore[union-attr]
-    assert float(routing.importance.sum()) == pytest.approx(5, abs=1e-4)
-    assert float(routing.load.sum()) == 10
+    assert routing.importance.sum().item() == pytest.approx(5, abs=1e-4)
+    assert routing.load.sum().item() == 10
 
 
 def test_gates_that_are_all_but_closed_are_closed() -> None:
