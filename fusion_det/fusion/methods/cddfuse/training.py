@@ -77,12 +77,14 @@ class CDDFuseRecipe(Recipe):
         return halving(self.settings.peak_rate, epoch, HALVED_EVERY, self.settings.final_rate)
 
     def _rebuild(self, sources: Sources) -> Rebuilt:
-        ir, _, vi = with_contrast(sources)
+        sources = with_contrast(sources)
+        ir, vi = sources.ir, sources.luma
         from_ir, from_vi = self.encoder(ir), self.encoder(vi)
         return Rebuilt(ir, vi, self.decoder(from_ir, ir), self.decoder(from_vi, vi), from_ir, from_vi)
 
     def _fuse(self, sources: Sources) -> Fused:
-        ir, _, vi = with_contrast(sources)
+        sources = with_contrast(sources)
+        ir, vi = sources.ir, sources.luma
         from_ir, from_vi = self.encoder(ir), self.encoder(vi)
         summed = Features(from_vi.base + from_ir.base, from_vi.detail + from_ir.detail)
         return Fused(ir, vi, self.decoder(self.fuse_features(summed), vi), from_ir, from_vi)

@@ -103,11 +103,13 @@ class EMMARecipe(Recipe):
         return seen_ir, seen_vi
 
     def _sense(self, sources: Sources) -> Sensed:
-        ir, _, vi = with_contrast(sources)
+        sources = with_contrast(sources)
+        ir, vi = sources.ir, sources.luma
         return Sensed(ir, vi, *self._see(simple_fusion(ir, vi)))
 
     def _fuse(self, sources: Sources) -> Fused:
-        ir, _, vi = with_contrast(sources)
+        sources = with_contrast(sources)
+        ir, vi = sources.ir, sources.luma
         fused = self.networks[NETWORK](ir, vi).float()  # half precision is too coarse for the rotations' grids
         transformed = self._transform(fused)
         again = self.networks[NETWORK](*self._see(transformed))

@@ -114,4 +114,5 @@ def edge_distance(fused: torch.Tensor, first: torch.Tensor, second: torch.Tensor
     """Mean absolute difference of the fused image's Sobel responses from those of the source whose edge is stronger there."""
     a, b, own = (sobel_responses(image, "replicate") for image in (first, second, fused))
     stronger = a[0].abs() + a[1].abs() > b[0].abs() + b[1].abs()
-    return sum((torch.where(stronger, x, y) - z).abs().mean() for x, y, z in zip(a, b, own, strict=True)) / 8
+    across, down = ((torch.where(stronger, x, y) - z).abs().mean() for x, y, z in zip(a, b, own, strict=True))
+    return (across + down) / 8

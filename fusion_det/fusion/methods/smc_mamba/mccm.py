@@ -33,6 +33,7 @@ class MCCM(nn.Module):
 
     def __init__(self, width: int, config: SMCMambaConfig) -> None:
         super().__init__()
+        self.count = config.experts
         self.gate = Gate(width, config.experts, config.chosen)
         # The first half of the experts go by rows, the second half by columns.
         ways = [ROWS if 2 * i < config.experts else COLUMNS for i in range(config.experts)]
@@ -97,6 +98,7 @@ class CrossModalExpert(nn.Module):
         features, gates = [], []
         for x, norm, layer in zip((first, second), self.norms, self.in_projs, strict=True):
             y = norm(x)
+            assert isinstance(layer, nn.Linear)
             (for_scan, for_gate), (scan_bias, gate_bias) = layer.weight.chunk(2), layer.bias.chunk(2)
             features.append(project(y, for_scan, scan_bias))
             gates.append(project(y, for_gate, gate_bias))

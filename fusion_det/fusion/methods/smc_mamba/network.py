@@ -50,10 +50,15 @@ class SMCMambaNet(nn.Module):
     def look_inside(self, first: torch.Tensor, second: torch.Tensor) -> Insight:
         """The same image, with all experts consulted."""
         maps = self._encode(first, second)
-        consensus = tuple(fuse.consult_all(*x.chunk(2)) for fuse, x in zip(self.fuse, maps, strict=True))
-        image = self.decoder(first, second, *(one.fused for one in consensus))
-        fine, coarse = (x.unflatten(0, (2, -1)) for x in maps)
-        return Insight(image, (consensus[0], consensus[1]), (fine, coarse))
+        fine, coarse = (self.level(i).consult_all(*x.chunk(2)) for i, x in enumerate(maps))
+        image = self.decoder(first, second, fine.fused, coarse.fused)
+        return Insight(image, (fine, coarse), (maps[0].unflatten(0, (2, -1)), maps[1].unflatten(0, (2, -1))))
+
+    def level(self, index: int) -> MCCM:
+        """What fuses the features at full (0) or half (1) resolution."""
+        fuse = self.fuse[index]
+        assert isinstance(fuse, MCCM)
+        return fuse
 
     def _encode(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Features at full and at half resolution, (2B,H,W,C): those of the first sources, then those of the second."""

@@ -85,7 +85,7 @@ class SMCMambaRecipe(Recipe):
         self.by_task = chosen["targets"] == "task"
         self.halve_every = int(chosen["halve_every"])
         self.factors = {name: float(value) for name, value in chosen.items() if isinstance(value, float)}
-        networks = {NETWORK: network, HISTORY: GateHistory(len(network.fuse[0].experts))}
+        networks = {NETWORK: network, HISTORY: GateHistory(network.level(0).count)}
         super().__init__(settings, networks, [Phase("fuse", self._fuse, self._loss)], self._deviations())
 
     def _deviations(self) -> str:
@@ -110,8 +110,9 @@ class SMCMambaRecipe(Recipe):
         first, second = sources.ir, sources.luma
         if sources.task in SYMMETRIC and torch.rand(()) < 0.5:
             first, second = second, first
-        insight: Insight = self.networks[NETWORK].look_inside(first, second)
-        return insight
+        network = self.networks[NETWORK]
+        assert isinstance(network, SMCMambaNet)
+        return network.look_inside(first, second)
 
     def _loss(self, sources: Sources, insight: Insight, done: float) -> Terms:
         first, second, fused = sources.ir, sources.luma, insight.image
