@@ -112,7 +112,7 @@ def test_a_short_training(tmp_path: Path) -> None:
     from fusion_det.fusion.training.trainer import train
 
     job = job_of(write_pairs(tmp_path / "pairs"), tmp_path / "out", "semla", config="tiny")
-    settings = preset("small", CARD, crop=32, batch=2, epochs=12, options={"registration": 0.5})
+    settings = preset("small", CARD, crop=32, batch=2, epochs=12, peak_rate=3e-3, options={"registration": 0.5})
     summary = train(replace(job, settings=replace(settings, sample_every=1000)))
     rebuilding = [row["val_total"] for row in summary.rows if "structure" in row]
     assert rebuilding[-1] < 0.8 * rebuilding[0]
