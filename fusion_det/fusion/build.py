@@ -60,7 +60,7 @@ def build_method(
     file = None
     if choice is not None and (entry.card.weights is not None or choice != "auto"):
         file = require_weights(entry.card, choice, chosen).file
-    built = _construct(entry, chosen)
+    built = _construct(entry, chosen) if file is None else _construct_undrawn(entry, chosen)
     if entry.card.weights is not None:
         built.trained = False
     if file is not None:
@@ -73,6 +73,16 @@ def build_method(
 
         built.to(resolve_device(device), getattr(torch, precision))
     return built
+
+
+def _construct_undrawn(entry: Registration, config: str | None) -> FusionMethod:
+    """:func:`_construct` for a method whose weights are loaded next. Others' methods may keep what they begin with."""
+    if not entry.module.startswith(f"{__package__}."):
+        return _construct(entry, config)
+    from fusion_det.fusion.undrawn import NothingDrawn
+
+    with NothingDrawn():
+        return _construct(entry, config)
 
 
 def _load(built: FusionMethod, file: Path) -> None:
