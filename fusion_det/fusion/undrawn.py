@@ -22,7 +22,7 @@ _DRAWING = frozenset(
 
 
 class NothingDrawn(TorchFunctionMode):
-    """While this is entered, tensors are filled with zeros in place of random numbers. (Torch draws truncated ones until they fit.)"""
+    """While this is entered, tensors are filled with zeros in place of random numbers. (Torch draws some until they fit.)"""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
