@@ -216,7 +216,7 @@ def test_cards_that_nothing_is_fetched_for(card: MethodCard, changes: dict[str, 
 
 def test_addresses_on_cards_are_of_one_commit_and_have_a_digest() -> None:
     """A branch moves; what an address gives must be what the digest is of."""
-    for card in (single for card in list_cards() for single in single_files(card)):
+    for card in (single for whole in list_cards() for single in single_files(whole)):
         if card.weights is None or card.weights.url is None:
             continue
         parts = card.weights.url.split("/")
