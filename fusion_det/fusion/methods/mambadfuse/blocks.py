@@ -18,8 +18,8 @@ from fusion_det.fusion.ssm import ConvolutionStream, ScanStream, can_stream, pro
 
 EXPANSION, TAPS = 2, 4
 """Inner width of a branch over the tokens', and length of its convolution."""
-PIECE = 8192
-"""Tokens at once, of all images of a batch together: a piece of the widest map is 4 MiB. Few enough to stay in the cache, and
+PIECE = 16384
+"""Tokens at once, of all images of a batch together: a piece of the widest map is 8 MiB. Few enough to stay near, and
 many enough not to feel the calls."""
 _STEP_RANGE = 1e-3, 1e-1
 
