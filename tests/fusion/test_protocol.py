@@ -194,18 +194,20 @@ def test_details_of_a_method() -> None:
     assert document["methods"][0]["official"]
 
 
-CROPPED_OTHERWISE = {"ddfm": (32, 64)}
-"""Sizes that published scripts leave whole; they crop others, which is refused."""
+OWN_SIZES = {"ddfm": (32, 64), "crossfuse": (137, 141)}
+"""Of published scripts that take no small images, or crop others than these, which is refused."""
 
 
 @pytest.mark.parametrize("card", [card for card in list_cards() if card.official], ids=lambda card: card.name)
 def test_every_published_procedure(card: MethodCard) -> None:
     """Grey and colour files, odd sizes: an 8-bit image of the pair's size, the same every time, and sources left alone."""
+    if card.name == "semla":
+        pytest.skip("it registers the pair first, which takes weights that have learnt: tests/fusion/semla")
     rng = np.random.default_rng(0)
     config = "tiny" if "tiny" in card.configs else None
     method = build_method(card.name, weights=None, config=config)
     assert isinstance(method, FusionMethod)
-    size = CROPPED_OTHERWISE.get(card.name, (37, 45))
+    size = OWN_SIZES.get(card.name, (37, 45))
     for channels in ((), (3,)):
         ir = rng.integers(0, 256, (*size, *channels), dtype=np.uint8)
         vi = rng.integers(0, 256, (*size, 3), dtype=np.uint8)

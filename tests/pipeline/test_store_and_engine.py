@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -230,6 +230,15 @@ def test_a_result_that_vanished_meanwhile_is_an_error_not_a_wait(store: Store) -
         run_plan([stage("a", heavy=True)], store, ())
 
 
+@pytest.fixture
+def _interruptible() -> Iterator[None]:
+    """Python's own handler, where whoever started the tests (nohup, a shell's background) ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_interruptible")
 def test_interrupt_stops_running_stages_and_is_passed_on(store: Store) -> None:
     started = threading.Event()
 

@@ -72,7 +72,7 @@ def test_crops_without_contrast_are_left_out_unless_all_are() -> None:
     noise, black = torch.rand(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)
     ir, vi = torch.cat((noise, noise, black))[:, :1], torch.cat((noise, black, noise))
     kept = with_contrast(Sources(ir, vi, vi[:, :1]))
-    assert [len(images) for images in kept] == [1, 1, 1]
+    assert len(kept.ir) == len(kept.vi) == len(kept.luma) == 1
     assert torch.equal(kept.vi, noise)
     none = Sources(ir[2:], vi[2:], vi[2:, :1])
     assert with_contrast(none) is none
