@@ -38,14 +38,14 @@ class Strip:
         return y[..., self.above : y.shape[-2] - self.below, :]
 
 
-def strips_of(x: torch.Tensor, halo: int = 1, pixels: int = PIXELS) -> list[Strip]:
-    """Strips of about so many pixels that cover (B,C,H,W): one of everything on other devices than CPUs and where gradients are
-    recorded, which keeps all maps anyway.
+def strips_of(x: torch.Tensor, halo: int = 1, times: int = 1) -> list[Strip]:
+    """Strips that cover (B,C,H,W), ``times`` as long as usual: one of everything on other devices than CPUs and where gradients
+    are recorded, which keeps all maps anyway.
     """
     batch, _, height, width = x.shape
     rows = height
     if x.device.type == "cpu" and not torch.is_grad_enabled():
-        rows = max(2 * halo + 1, pixels // max(1, batch * width))
+        rows = max(2 * halo + 1, times * PIXELS // max(1, batch * width))
     return [
         Strip(first, min(first + rows, height), min(halo, first), min(halo, max(0, height - first - rows)))
         for first in range(0, height, rows)
@@ -58,15 +58,15 @@ def by_strips(
     *,
     halo: int = 1,
     residual: bool = False,
-    pixels: int = PIXELS,
+    times: int = 1,
 ) -> torch.Tensor:
     """``operation(x)``, or ``x + operation(x)`` with ``residual``, for an operation that keeps H and W.
 
     Args:
         operation: each of its results depends on at most ``halo`` rows above and below. It may not change what it is given.
-        pixels: of a strip, about; more than usual for operations of few channels that look far.
+        times: how many times the usual length strips have; for operations of few channels that look far.
     """
-    strips = strips_of(x, halo, pixels)
+    strips = strips_of(x, halo, times)
     if len(strips) == 1:
         y = operation(x)
         return x + y if residual else y

@@ -26,8 +26,8 @@ SALIENT = 0.7, 0.6
 """Of the infrared and visible features where a pair is fused by what is salient."""
 _REACH = 6
 """Rows around a pixel that its fused value depends on: four convolutions, and two of the last block."""
-_STRIP = 1 << 17
-"""Pixels of a strip: its channels are few, and each strip computes twelve rows twice."""
+_LONGER = 8
+"""Strips are so many times as long as usual: the channels are few, and each strip computes twelve rows twice."""
 
 
 class Registered(NamedTuple):
@@ -130,7 +130,7 @@ class FusionNet(nn.Module):
                 the whole scene in one way.
         """
         sources = torch.cat((ir, vi) if mask is None else (ir, vi, mask), dim=1)
-        return by_strips(self._fuse, sources, halo=_REACH, pixels=_STRIP)
+        return by_strips(self._fuse, sources, halo=_REACH, times=_LONGER)
 
     def rebuild(self, image: torch.Tensor) -> torch.Tensor:
         """An image (B,1,H,W) as the network sees it by itself, without the rule of fusion: what training compares with it."""
