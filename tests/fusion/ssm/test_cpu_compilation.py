@@ -72,6 +72,7 @@ print(json.dumps([has_avx512(), [errors(selective_scan_cpu, case) for case in ca
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", ["", "+sse4.2,+avx,+avx2,+fma"], ids=["any_x86", "avx2"])
 def test_compiled_for_other_processors(features: str, tmp_path: Path) -> None:
     """The code for processors without AVX-512, which this machine can run too."""

@@ -18,6 +18,7 @@ from fusion_det.fusion.ssm import triton_scan
 pytest.importorskip("triton")
 
 
+@pytest.mark.slow
 def test_in_the_interpreter() -> None:
     """triton_in_interpreter.py, in a process of its own."""
     done = subprocess.run(
