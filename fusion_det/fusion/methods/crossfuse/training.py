@@ -23,7 +23,7 @@ FULL_RATE = 2 / 4, 2 / 32
 
 DEVIATIONS = (
     "Random crops with flips, not whole images resized to 256 × 256; both auto-encoders learn at once, in batches of the "
-    "fusion network's size."
+    "fusion network's size, and start equal (the paper names no start)."
 )
 
 
