@@ -117,6 +117,10 @@ class FusionMethod(ABC):
     card: MethodCard
     network: nn.Module | None = None
     """The published network (learned methods): children under the official names, ``forward(ir, vi)`` the raw output."""
+    config: str = ""
+    """Which of the card's ``configs`` the network is."""
+    checkpoint_key: str | None = None
+    """Entry of the published file that holds the state dict; None for a file that is one."""
     trained: bool = True
     """False for a network built with ``weights=None``; the runner refuses to fuse with it."""
     weights_file: Path | None = None
@@ -131,12 +135,19 @@ class FusionMethod(ABC):
     """Last parts of the names of parameters that stay float32 at a lower precision."""
 
     def load_weights(self, file: Path) -> None:
-        """Load a checkpoint into ``network``, strictly. Learned methods (``card.weights`` is not None) override it.
+        """Load a checkpoint into ``network``, strictly. Methods whose files are of another kind override it.
 
         Raises:
             MethodError: ``file`` is not this method's checkpoint; the message says what differs.
         """
-        raise MethodError(f"{self.card.name} learns nothing and takes no weights, so {file} cannot be loaded into it")
+        if self.network is None:
+            raise MethodError(
+                f"{self.card.name} has no network to load weights into, so {file} cannot be loaded into it"
+            )
+        from fusion_det.fusion.checkpoint import load_checkpoint
+
+        config = self.config or None
+        load_checkpoint(self.network, file, key=self.checkpoint_key, method=self.card.name, config=config)
 
     def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> None:
         """Move what ``fuse`` needs to ``device``, and put the network into evaluation mode, in a lower precision if asked."""

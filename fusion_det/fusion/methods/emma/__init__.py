@@ -82,11 +82,6 @@ class EMMA(FusionMethod):
         self.network = UFuser(CONFIGS[config])
         self.config = config
 
-    def load_weights(self, file: Path) -> None:
-        from fusion_det.fusion.checkpoint import load_checkpoint
-
-        load_checkpoint(self.network, file, key=None, method=self.card.name, config=self.config)
-
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
 

@@ -78,11 +78,6 @@ class FusionMamba(FusionMethod):
         self.network = FusionMambaNet(CONFIGS[config])
         self.config = config
 
-    def load_weights(self, file: Path) -> None:
-        from fusion_det.fusion.checkpoint import load_checkpoint
-
-        load_checkpoint(self.network, file, key=None, method=self.card.name, config=self.config)
-
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
 

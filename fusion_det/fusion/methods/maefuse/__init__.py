@@ -79,17 +79,13 @@ class MAEFuse(FusionMethod):
 
     card = CARD
     network: MAEFuseNet
+    checkpoint_key = "model"
 
     def __init__(self, config: str = "released") -> None:
         from fusion_det.fusion.methods.maefuse.network import MAEFuseNet
 
         self.network = MAEFuseNet(CONFIGS[config])
         self.config = config
-
-    def load_weights(self, file: Path) -> None:
-        from fusion_det.fusion.checkpoint import load_checkpoint
-
-        load_checkpoint(self.network, file, key="model", method=self.card.name, config=self.config)
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         from fusion_det.fusion.methods.maefuse.common import fuse_at_network_size

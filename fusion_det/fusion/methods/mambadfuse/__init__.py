@@ -64,6 +64,7 @@ class MambaDFuse(FusionMethod):
 
     card = CARD
     network: MambaDFuseNet
+    checkpoint_key = "params"
     float32_parameters = frozenset({"A_log", "A_b_log", "D", "D_b", "D_c"})
 
     def __init__(self, config: str = "released") -> None:
@@ -71,11 +72,6 @@ class MambaDFuse(FusionMethod):
 
         self.network = MambaDFuseNet(CONFIGS[config])
         self.config = config
-
-    def load_weights(self, file: Path) -> None:
-        from fusion_det.fusion.checkpoint import load_checkpoint
-
-        load_checkpoint(self.network, file, key="params", method=self.card.name, config=self.config)
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fusion_det.fusion.method import FusionMethod, MethodCard, WeightsInfo
@@ -79,6 +78,7 @@ class S4Fusion(FusionMethod):
 
     card = CARD
     network: S4FusionNet
+    checkpoint_key = "model"
     float32_parameters = frozenset({"A_logs", "Ds", "dt_projs_bias"})
 
     def __init__(self, config: str = "released") -> None:
@@ -86,11 +86,6 @@ class S4Fusion(FusionMethod):
 
         self.network = S4FusionNet(CONFIGS[config])
         self.config = config
-
-    def load_weights(self, file: Path) -> None:
-        from fusion_det.fusion.checkpoint import load_checkpoint
-
-        load_checkpoint(self.network, file, key="model", method=self.card.name, config=self.config)
 
     def fuse(self, ir: torch.Tensor, vi: torch.Tensor) -> torch.Tensor:
         return self.network(ir, vi)
