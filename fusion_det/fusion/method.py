@@ -142,7 +142,7 @@ class FusionMethod(ABC):
         """
         if self.network is None:
             raise MethodError(
-                f"{self.card.name} has no network to load weights into, so {file} cannot be loaded into it"
+                f"{self.card.name} learns nothing and takes no weights, so {file} cannot be loaded into it"
             )
         from fusion_det.fusion.checkpoint import load_checkpoint
 
