@@ -33,7 +33,6 @@ class MCCM(nn.Module):
 
     def __init__(self, width: int, config: SMCMambaConfig) -> None:
         super().__init__()
-        self.count = config.experts
         self.gate = Gate(width, config.experts, config.chosen)
         # The first half of the experts go by rows, the second half by columns.
         ways = [ROWS if 2 * i < config.experts else COLUMNS for i in range(config.experts)]

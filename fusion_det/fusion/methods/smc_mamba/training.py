@@ -85,7 +85,7 @@ class SMCMambaRecipe(Recipe):
         self.by_task = chosen["targets"] == "task"
         self.halve_every = int(chosen["halve_every"])
         self.factors = {name: float(value) for name, value in chosen.items() if isinstance(value, float)}
-        networks = {NETWORK: network, HISTORY: GateHistory(network.level(0).count)}
+        networks = {NETWORK: network, HISTORY: GateHistory(len(network.level(0).experts))}
         super().__init__(settings, networks, [Phase("fuse", self._fuse, self._loss)], self._deviations())
 
     def _deviations(self) -> str:
