@@ -100,7 +100,7 @@ class FusionTrainingConfig(_Section):
     """missing: networks without official and shipped weights are trained. never: they are rows without figures that say what
     can be done. ``NAME@trained`` is trained in any case."""
     data: tuple[str, ...] = ()
-    """Pairs to learn from, ``DATASET`` or ``DATASET=SHARE`` each; none: the experiment's own."""
+    """Pairs to learn from, ``DATASET``, ``DATASET=SHARE`` or ``TASK:DATASET`` each; none: the experiment's own."""
     validation: int = Field(default=0, ge=0)
     """Pairs held out, by which the best weights are chosen; with 0 the last ones are taken."""
     config: str | None = None

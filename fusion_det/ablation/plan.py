@@ -19,7 +19,7 @@ from fusion_det.files import digest_file, digest_json, write_json
 from fusion_det.fusion import MethodCard, MethodSpec, get_card
 from fusion_det.fusion.build import check_config
 from fusion_det.fusion.method import padded_size
-from fusion_det.fusion.training.mixture import Mixture, Source, mix, parse_source
+from fusion_det.fusion.training.mixture import Mixture, mix, open_sources
 from fusion_det.pipeline.experiment import Places, open_data
 from fusion_det.pipeline.fusion_training import train_fusion_stage
 from fusion_det.pipeline.quality_run import choose_pairs
@@ -180,11 +180,11 @@ def entropy_stage(
 def _pairs(settings: AblationSettings, places: Places, progress: Progress | None) -> ChosenPairs:
 
     @functools.cache
-    def opened(name: str) -> PairDataset:
-        return open_data(DataConfig(source=name), places, progress)
+    def opened(name: str, task: str) -> PairDataset:
+        return open_data(DataConfig(source=name), places, progress, task)
 
     training, wanted = settings.training, settings.measured
-    sources = [Source(opened(name), share) for name, share in map(parse_source, training.data)]
+    sources = open_sources(training.data, opened)
     tested: list[PairRecord] = []
     absent: list[str] = []
     name, synthetic = "", any(source.dataset.synthetic for source in sources)

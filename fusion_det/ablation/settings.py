@@ -114,7 +114,7 @@ class AblationSettings(_Section):
         if len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"seeds: a number is there twice in {list(self.seeds)}")
         if not self.training.data:
-            raise ValueError("training.data: name the pairs to learn from, DATASET or DATASET=SHARE")
+            raise ValueError("training.data: name the pairs to learn from, [TASK:]DATASET[=SHARE] each")
         if self.training.when != "never" or self.training.config is not None or self.training.methods:
             raise ValueError(
                 "training: every variant is trained, in its own config; leave out when, config and methods"

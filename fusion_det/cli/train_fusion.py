@@ -10,7 +10,7 @@ import typer
 
 from fusion_det.cli.console import RichProgress, console
 from fusion_det.cli.options import DEFAULT_CACHE, CacheDir, TaskName
-from fusion_det.tasks import IVIF, split_task
+from fusion_det.tasks import IVIF
 
 if TYPE_CHECKING:
     from fusion_det.data import PairDataset
@@ -160,14 +160,10 @@ def _mixture(
     progress: RichProgress,
 ) -> Mixture:
     from fusion_det.data import Split
-    from fusion_det.fusion.training.mixture import Source, mix, parse_source
+    from fusion_det.fusion.training.mixture import mix, open_sources
 
     split = None if exclude is None else Split.load(exclude)
-    sources = []
-    for text in data:
-        own_task, named = split_task(text)
-        name, share = parse_source(named)
-        sources.append(Source(_open(name, own_task or task, limit, cache, progress), share))
+    sources = open_sources(data, lambda name, of_task: _open(name, of_task, limit, cache, progress), task)
     return mix(sources, validation=validation, seed=seed, exclude=split)
 
 

@@ -12,7 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +119,11 @@ def prepare(
     split = choose_split(dataset, experiment.split)
     mixture = None
     if any(is_trained_here(spec, experiment.fusion_training) for spec in specs):
-        opened = partial(open_dataset, cache_dir=places.runs.resolve() / "cache", progress=progress or NoProgress())
+
+        def opened(name: str, task: str) -> PairDataset:
+            cache = places.runs.resolve() / "cache"
+            return open_dataset(name, task=task, cache_dir=cache, progress=progress or NoProgress())
+
         mixture = training_mixture(experiment.fusion_training, dataset, split, opened)
     weights = resolve_weights(experiment.detector.weights, experiment.detector.model, download=download)
     plan = build_plan(experiment, dataset, split, weights, mixture)

@@ -13,7 +13,7 @@ from fusion_det.data import PairDataset, Split
 from fusion_det.files import digest_file, replace_atomically, write_json
 from fusion_det.fusion import MethodSpec, found_weights, get_card, method_identity
 from fusion_det.fusion.training.launch import TrainOrder, run_training
-from fusion_det.fusion.training.mixture import Mixture, Source, mix, parse_source
+from fusion_det.fusion.training.mixture import Mixture, Source, mix, open_sources
 from fusion_det.fusion.training.settings import TrainSettings
 from fusion_det.pipeline.stage import Estimate, Stage, StageContext
 from fusion_det.pipeline.versions import code_digest, commit, library_versions
@@ -36,18 +36,17 @@ def is_trained_here(spec: MethodSpec, config: FusionTrainingConfig) -> bool:
 
 
 def training_mixture(
-    config: FusionTrainingConfig, dataset: PairDataset, split: Split, opened: Callable[[str], PairDataset]
+    config: FusionTrainingConfig, dataset: PairDataset, split: Split, opened: Callable[[str, str], PairDataset]
 ) -> Mixture:
     """What fusion networks of an experiment learn from: never the images of its val and test parts, under whatever name.
 
     Args:
-        opened: opens a dataset by its name or folder.
+        opened: opens a dataset by its name or folder, and its task.
 
     Raises:
         ConfigError: no pairs are left. DatasetError: a dataset of ``config.data`` is not there, or damaged.
     """
-    named = [parse_source(text) for text in config.data]
-    sources = [Source(opened(name), share) for name, share in named] or [Source(dataset)]
+    sources = open_sources(config.data, opened) or [Source(dataset)]
     tested = dataset.select([*split.ids["val"], *split.ids["test"]])
     return mix(sources, validation=config.validation, seed=config.seed, exclude=split, tested=tested)
 

@@ -6,7 +6,7 @@ one more dataset, unless it holds the same images, changes nothing in what is us
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ from fusion_det.data.pair import PairDataset, PairRecord
 from fusion_det.data.splits import Split, ranked_by_hash
 from fusion_det.errors import ConfigError
 from fusion_det.files import digest_json
-from fusion_det.tasks import IVIF
+from fusion_det.tasks import IVIF, split_task
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,14 @@ class Source:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise ConfigError(f"--data {self.dataset.name}={self.share:g}: a share is above 0 and at most 1")
+
+
+class NamedSource(NamedTuple):
+    """A dataset yet to be opened: its name or folder, how much of it may be used, and the task of its pairs."""
+
+    name: str
+    share: float
+    task: str
 
 
 class Member(NamedTuple):
@@ -76,13 +84,28 @@ class Mixture:
         return tuple(dict.fromkeys(member.record.task for member in self.train))
 
 
-def parse_source(text: str) -> tuple[str, float]:
-    """``"m3fd=0.7"`` as ("m3fd", 0.7); without a number after the last "=" it is all a dataset, with share 1."""
+def parse_source(text: str, task: str = IVIF) -> NamedSource:
+    """``"m3fd=0.7"`` as ("m3fd", 0.7, "ivif"), ``"medical:mri_pet"`` as ("mri_pet", 1, "medical").
+
+    Without a number after the last "=" there is no share; without a word and a colon the pairs are of ``task``.
+
+    Raises:
+        ConfigError: the word before the colon is no task.
+    """
+    own_task, text = split_task(text)
     name, equals, number = text.rpartition("=")
     try:
-        return (name, float(number)) if equals and name else (text, 1.0)
+        name, share = (name, float(number)) if equals and name else (text, 1.0)
     except ValueError:
-        return text, 1.0
+        name, share = text, 1.0
+    return NamedSource(name, share, own_task or task)
+
+
+def open_sources(texts: Iterable[str], opened: Callable[[str, str], PairDataset], task: str = IVIF) -> list[Source]:
+    """What :func:`parse_source` makes of some texts, opened. opened: a dataset from its name or folder and its task."""
+    return [
+        Source(opened(named.name, named.task), named.share) for named in (parse_source(text, task) for text in texts)
+    ]
 
 
 def mix(

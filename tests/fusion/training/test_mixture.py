@@ -34,14 +34,23 @@ def ids(mixture: Mixture) -> set[str]:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("m3fd", ("m3fd", 1.0)),
-        ("m3fd=0.7", ("m3fd", 0.7)),
-        ("/data/a=b/pairs", ("/data/a=b/pairs", 1.0)),
-        ("/data/a=b=.5", ("/data/a=b", 0.5)),
+        ("m3fd", ("m3fd", 1.0, "ivif")),
+        ("m3fd=0.7", ("m3fd", 0.7, "ivif")),
+        ("/data/a=b/pairs", ("/data/a=b/pairs", 1.0, "ivif")),
+        ("/data/a=b=.5", ("/data/a=b", 0.5, "ivif")),
+        ("medical:mri_pet=0.5", ("mri_pet", 0.5, "medical")),
+        ("C:/pairs", ("C:/pairs", 1.0, "ivif")),
     ],
 )
-def test_parse_source(text: str, expected: tuple[str, float]) -> None:
+def test_parse_source(text: str, expected: tuple[str, float, str]) -> None:
     assert parse_source(text) == expected
+
+
+def test_task_of_a_source_that_names_none() -> None:
+    assert parse_source("lytro", "multi-focus").task == "multi-focus"
+    assert parse_source("ivif:roadscene", "multi-focus").task == "ivif"
+    with pytest.raises(ConfigError, match="did you mean medical"):
+        parse_source("medcal:mri_pet")
 
 
 @given(st.integers(2, 40), st.floats(0.1, 1), st.integers(0, 3), st.data())
