@@ -32,6 +32,15 @@ class Task:
     folders: tuple[tuple[str, ...], tuple[str, ...]]
     joint_chroma: bool = False
 
+    def called(self, place: int, folder: str) -> str:
+        """What the images of a folder are called under a picture: of "PET, SPECT or CT" the one that the folder is named after.
+
+        place: 0 for the first source, 1 for the second.
+        """
+        title = self.sources[place]
+        named = (name for name in re.split(", | or ", title) if name.lower() == folder.lower() != title)
+        return next(named, title[0].upper() + title[1:])
+
 
 _FIRST = ("first", "source_1", "source1")
 _SECOND = ("second", "source_2", "source2")

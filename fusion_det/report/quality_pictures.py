@@ -99,10 +99,11 @@ def picture_scenes(quality_set: QualitySet, summary: QualitySummary, budget: int
     return scenes, note
 
 
-def source_names(quality_set: QualitySet) -> tuple[str, str]:
-    """What the two sources are called under their pictures: "Infrared" and "Visible"."""
-    first, second = TASKS[quality_set.task].sources
-    return first[0].upper() + first[1:], second[0].upper() + second[1:]
+def _sources(quality_set: QualitySet, stem: str) -> list[tuple[str, str, Path]]:
+    """(title, caption, file) of a pair's two images, none if they are unknown: "Infrared" and "Visible", or "MRI" and "PET"."""
+    task = TASKS[quality_set.task]
+    files = quality_set.sources.get(stem, ())
+    return [(task.called(place, file.parent.name), "source", file) for place, file in enumerate(files)]
 
 
 def shown_scenes(quality_set: QualitySet, budget: int) -> list[PageScene]:
@@ -110,8 +111,7 @@ def shown_scenes(quality_set: QualitySet, budget: int) -> list[PageScene]:
     scenes = []
     share = budget // max(1, sum(2 + len(fused) for fused in quality_set.shown.values()))
     for stem, fused in quality_set.shown.items():
-        sources = zip(source_names(quality_set), quality_set.sources[stem], strict=True)
-        files = [(name, "source", file) for name, file in sources]
+        files = _sources(quality_set, stem)
         files += [(m.label, "fused", fused[m.name]) for m in quality_set.methods if m.name in fused]
         panels = tuple(_panel(title, caption, file, share) for title, caption, file in files if file.is_file())
         scenes.append(PageScene(stem, "", "", "Both sources, and the image as every method fuses it.", panels))
@@ -122,10 +122,7 @@ def _files(
     item: Extreme, quality_set: QualitySet, folders: Mapping[str, Mapping[str, Path]]
 ) -> Sequence[tuple[str, str, Path | None]]:
     """(title, caption, file) of every panel."""
-    ir, vi = quality_set.sources.get(item.stem, (None, None))
-    panels: list[tuple[str, str, Path | None]] = [
-        (name, "source", file) for name, file in zip(source_names(quality_set), (ir, vi), strict=True)
-    ]
+    panels: list[tuple[str, str, Path | None]] = [*_sources(quality_set, item.stem)] or [("", "source", None)]
     for method, value in ((item.method, item.value), (item.other, item.other_value)):
         if method is not None:
             info = method.method.info

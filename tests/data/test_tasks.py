@@ -55,6 +55,21 @@ def test_the_error_says_which_task_the_folders_are_of(tmp_path: Path) -> None:
         find_layout(tmp_path / "none", TASKS["multi-exposure"])
 
 
+@pytest.mark.parametrize(
+    ("task", "place", "folder", "title"),
+    [
+        ("ivif", 0, "Ir", "Infrared"),
+        ("medical", 0, "mri", "MRI"),
+        ("medical", 1, "pet", "PET"),
+        ("medical", 1, "SPECT", "SPECT"),
+        ("medical", 1, "second", "PET, SPECT or CT"),
+        ("multi-focus", 1, "far", "Far-focused"),
+    ],
+)
+def test_titles_of_pictures(task: str, place: int, folder: str, title: str) -> None:
+    assert TASKS[task].called(place, folder) == title
+
+
 def test_several_datasets_below_one_folder(tmp_path: Path) -> None:
     dataset(tmp_path / "a", "mri", "pet")
     dataset(tmp_path / "b", "mri", "ct")
