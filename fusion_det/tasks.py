@@ -85,9 +85,7 @@ def find_task(name: str) -> Task:
     """ConfigError for a name that is none, with the nearest one."""
     if name in TASKS:
         return TASKS[name]
-    near = difflib.get_close_matches(name.lower(), TASKS, n=1)
-    hint = f"; did you mean {near[0]}?" if near else ""
-    raise ConfigError(f"--task {name}: the tasks are {', '.join(TASKS)}{hint}")
+    raise ConfigError(f"--task {name}: {_the_tasks(name)}")
 
 
 def split_task(text: str) -> tuple[str | None, str]:
@@ -99,4 +97,14 @@ def split_task(text: str) -> tuple[str | None, str]:
     word, colon, rest = text.partition(":")
     if not colon or not re.fullmatch(r"[A-Za-z][A-Za-z-]+", word):  # a single letter is a drive
         return None, text
-    return find_task(word).name, rest
+    if word not in TASKS:
+        known = _the_tasks(word)
+        end = "" if known.endswith("?") else "."
+        raise ConfigError(f"--data {text}: {word} is no task; {known}{end} A folder of that name is ./{text}")
+    return word, rest
+
+
+def _the_tasks(name: str) -> str:
+    """All of them, and the nearest one to a name that is none."""
+    near = difflib.get_close_matches(name.lower(), TASKS, n=1)
+    return f"the tasks are {', '.join(TASKS)}" + (f"; did you mean {near[0]}?" if near else "")

@@ -89,6 +89,12 @@ def test_folders_of_fused_images_and_methods_in_one_table(pairs: Path) -> None:
     assert "nothing to do" in again.stdout
 
 
+def test_two_files_are_told_from_folders_that_are_not_there(pairs: Path) -> None:
+    files = ("--task", "medical", "--first", pairs / "ir/a.png", "--second", pairs / "vi/a.png")
+    with pytest.raises(FusionDetError, match=r"a\.png \(--first\) is a file\.\nfusion-det quality .* take folders"):
+        call(*files, "--fused", pairs / "fused")
+
+
 def test_printed_rows_and_their_saving_habit(tmp_path: Path) -> None:
     draw(tmp_path / "sets" / "roadscene", ["FLIR_00060", "FLIR_video_00122", "FLIR_77777"])
     call("-e", "quality", "--methods", "mean,max", "--metrics", "SF,AG", "--as-published")

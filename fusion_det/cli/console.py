@@ -33,7 +33,7 @@ LOG_EVERY = 30.0
 @cache
 def console(*, stderr: bool = False) -> Console:
     """The program's console; results go to stdout, progress and complaints to stderr."""
-    return Console(stderr=stderr, highlight=False)
+    return Console(stderr=stderr, highlight=False, emoji=False)  # "--data focus:x" names no emoji
 
 
 class _Bars:

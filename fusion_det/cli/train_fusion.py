@@ -44,7 +44,7 @@ def train_fusion(
     task: TaskName = IVIF,
     config: Annotated[str | None, typer.Option(help="Variant of the network.")] = None,
     preset: Annotated[
-        str, typer.Option(help="paper: as S4Fusion was trained. small: for machines without a GPU.")
+        str, typer.Option(help="paper: as the method's paper trained it. small: for machines without a GPU.")
     ] = "paper",
     epochs: Annotated[int | None, typer.Option(help="Passes over the training pairs.")] = None,
     steps: Annotated[int | None, typer.Option(help="Instead of --epochs: how many steps there are.")] = None,
@@ -168,15 +168,17 @@ def _mixture(
 
 
 def _open(source: str, task: str, limit: int | None, cache: Path, progress: RichProgress) -> PairDataset:
-    """A dataset by its name or folder, or the pairs of two folders with a comma between them, named after what holds both."""
+    """A dataset by its name or folder, or the pairs of FIRST,SECOND, named after both folders and what holds them."""
     from fusion_det.data import open_dataset, open_folders
 
     first, comma, second = (part.strip() for part in source.partition(","))
     if not comma or Path(source).exists():
         return open_dataset(source, limit=limit, cache_dir=cache, progress=progress, task=task)
     folders = Path(first).expanduser(), Path(second).expanduser()
-    name = os.path.commonpath([folder.resolve() for folder in folders])
-    return open_folders(*folders, name=Path(name).name, limit=limit, cache_dir=cache, progress=progress, task=task)
+    resolved = [folder.resolve() for folder in folders]
+    parts = (Path(os.path.commonpath(resolved)).name, *(folder.name for folder in resolved))
+    name = "-".join(part for part in parts if part)
+    return open_folders(*folders, name=name, limit=limit, cache_dir=cache, progress=progress, task=task)
 
 
 def _report(method: str, out: Path, mixture: Mixture, summary: TrainSummary) -> None:

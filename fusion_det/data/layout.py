@@ -46,13 +46,11 @@ def find_layout(root: Path, task: Task = TASKS[IVIF]) -> Layout:
             "Name one of these folders.",
         )
     here = ", ".join(folder.name for folder in _subfolders(root)) or "none"
-    options = "--ir DIR --vi DIR" if task.name == IVIF else "--first DIR --second DIR"
-    options += " (fusion-det train-fusion: --data DIR,DIR)"
-    others = [other.name for other in TASKS.values() if other is not task and _layouts(root, other)]
+    others = [other.name for other in TASKS.values() if other is not task and _looks_like(root, other)]
     raise DatasetError(
         f"{root} has no {' and '.join(task.sources)} folder side by side (folders there: {here}).",
         cure=f"Expected one of {_spoken(task.folders[0])} beside one of {_spoken(task.folders[1])} (any case). For two folders "
-        f"of other names use {options}."
+        f"of other names use {_two_folders(task)}."
         + (f" These look like pairs of --task {' or '.join(others)}." if others else ""),
     )
 
@@ -107,6 +105,13 @@ def _layouts(root: Path, task: Task) -> list[Layout]:
     return []
 
 
+def _looks_like(root: Path, task: Task) -> bool:
+    try:
+        return bool(_layouts(root, task))
+    except DatasetError:  # several folders for one source: pairs of this task all the same
+        return True
+
+
 def _layout_of(folder: Path, task: Task) -> Layout | None:
     children = _subfolders(folder)
     ir, vi = (_named(children, names) for names in task.folders)
@@ -118,7 +123,8 @@ def _layout_of(folder: Path, task: Task) -> Layout | None:
         raise DatasetError(
             f"{folder} has several folders for the same thing.",
             [Problem(f, "could be meant as well as " + group[0].name) for group in several for f in group[1:]],
-            "Rename or move away the one that is not meant.",
+            "Rename or move away the one that is not meant"
+            + (f", or name the two folders: {_two_folders(task)}." if len(ir) > 1 or len(vi) > 1 else "."),
         )
     return Layout(folder, ir[0], vi[0], annotations[0] if annotations else None)
 
@@ -132,6 +138,11 @@ def _subfolders(folder: Path) -> list[Path]:
         return sorted(child for child in folder.iterdir() if child.is_dir() and not child.name.startswith((".", "__")))
     except OSError:
         return []
+
+
+def _two_folders(task: Task) -> str:
+    options = "--ir DIR --vi DIR" if task.name == IVIF else "--first DIR --second DIR"
+    return f"{options} (fusion-det train-fusion: --data DIR,DIR)"
 
 
 def _beside(task: Task) -> str:

@@ -79,6 +79,11 @@ def open_folders(
     """
     options = ("--ir", "--vi") if task == IVIF else ("--first", "--second")
     for option, folder in zip(options, (ir, vi), strict=True):
+        if folder.is_file():
+            raise DatasetError(
+                f"{folder} ({option}) is a file.",
+                cure="fusion-det quality and train-fusion take folders, with pairs of the same stem; put the images into two.",
+            )
         if not folder.is_dir():
             raise DatasetError(f"The folder {folder} ({option}) does not exist.", cure="Check the path.")
     if ir.resolve() == vi.resolve():

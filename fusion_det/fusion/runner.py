@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import functools
+import logging
 import shutil
 import time
 from collections import deque
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from fusion_det.data.images import load_pair
+from fusion_det.data.images import load_pair, read_samples
 from fusion_det.data.pair import Pair, PairRecord
 from fusion_det.errors import ConfigError, MethodError, StageError
 from fusion_det.fusion.external import ExternalImages
@@ -34,12 +35,14 @@ from fusion_det.fusion.protocol import (
 )
 from fusion_det.machine import freed_memory_kept, is_out_of_memory
 from fusion_det.progress import NoProgress, Progress
-from fusion_det.tasks import IVIF
+from fusion_det.tasks import IVIF, TASKS
 
 if TYPE_CHECKING:
     import numpy as np
 
     from fusion_det.fusion.frame import Color
+
+logger = logging.getLogger(__name__)
 
 COLORS = ("ycbcr", "gray")
 
@@ -105,6 +108,7 @@ class FusionRunner:
             )
         self.method, self.color, self.device = method, color, device
         self.batch_size, self.workers, self.protocol = batch_size, workers, protocol
+        self._lost_color = False
 
     def run(self, records: Sequence[PairRecord], out: Path, progress: Progress | None = None) -> FusionSummary:
         """Write the fused image of every record that has none yet.
@@ -123,6 +127,7 @@ class FusionRunner:
         started = time.perf_counter()
         queue = _WriteQueue(self.workers, self.workers + self.batch_size, progress)
         todo: list[PairRecord] = []
+        self._lost_color = False
         try:
             self.check_output(records, out)
             out.mkdir(parents=True, exist_ok=True)
@@ -187,6 +192,7 @@ class FusionRunner:
         seconds = 0.0
         with reader:
             for batch, pairs in reader:
+                self._tell_of_lost_color(batch, pairs)
                 began = time.perf_counter()
                 with self._explaining(batch):
                     images = fuse(batch, pairs)
@@ -194,6 +200,18 @@ class FusionRunner:
                 for record, image in zip(batch, images, strict=True):
                     queue.submit(functools.partial(write_png, image, out / f"{record.stem}.png"))
         return seconds
+
+    def _tell_of_lost_color(self, batch: Sequence[PairRecord], pairs: Sequence[Pair | StoredPair]) -> None:
+        """Warn, once a run, of a first source in colour beside a grey second one that alone gives the colour."""
+        task = batch[0].task
+        if self._lost_color or self.color == "gray" or task == IVIF or TASKS[task].joint_chroma:
+            return
+        for record, pair in zip(batch, pairs, strict=True):
+            if not self._lost_color and isinstance(pair, Pair) and pair.is_grey:
+                first = read_samples(record.ir)
+                self._lost_color = first.ndim == 3 and bool((first != first[..., :1]).any())
+                if self._lost_color:
+                    _warn_of_lost_color(record.ir, record.vi, task)
 
     def _fuse_commonly(self, batch: Sequence[PairRecord], pairs: Sequence[Pair]) -> Sequence[np.ndarray]:
         """uint8 (H,W,3) or (H,W) each.
@@ -266,6 +284,18 @@ class FusionRunner:
                 queue.submit(functools.partial(convert, files[record.stem], out / f"{record.stem}.png"))
         progress.finish()
         return 0.0
+
+
+@functools.cache
+def _warn_of_lost_color(first: Path, second: Path, task: str) -> None:
+    """Once for a pair, however many methods fuse it."""
+    logger.warning(
+        "%s is in colour, but of %s pairs the second image gives the colour, and %s is grey: so is the fused image. Swap "
+        "--first and --second to keep the colour. (Other pairs like this one are not named.)",
+        first,
+        task,
+        second,
+    )
 
 
 def group_by_size(records: Iterable[PairRecord], batch_size: int) -> list[list[PairRecord]]:

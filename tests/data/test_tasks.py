@@ -55,6 +55,17 @@ def test_the_error_says_which_task_the_folders_are_of(tmp_path: Path) -> None:
         find_layout(tmp_path / "none", TASKS["multi-exposure"])
 
 
+def test_several_folders_for_one_source_are_no_obstacle_to_the_hint_at_another_task(tmp_path: Path) -> None:
+    root = dataset(tmp_path / "atlas", "MRI", "PET")
+    write(root / "SPECT" / "1.png", mode="RGB")
+    with pytest.raises(DatasetError, match=r"no infrared and visible folder .*\n.*--task medical\."):
+        open_dataset(root)
+    with pytest.raises(DatasetError, match="several folders for the same thing") as caught:
+        open_dataset(root, task="medical")
+    assert "or name the two folders: --first DIR --second DIR" in str(caught.value)
+    assert len(open_folders(root / "MRI", root / "SPECT", task="medical")) == 1
+
+
 @pytest.mark.parametrize(
     ("task", "place", "folder", "title"),
     [
@@ -98,6 +109,8 @@ def test_two_folders_of_any_names(tmp_path: Path) -> None:
     assert found.task == found.records[0].task == "multi-focus"
     with pytest.raises(DatasetError, match=r"\(--second\) does not exist"):
         open_folders(root / "left", root / "none", task="multi-focus")
+    with pytest.raises(DatasetError, match=r"1\.png \(--first\) is a file\.\nfusion-det quality .* take folders"):
+        open_folders(root / "left" / "1.png", root / "right" / "1.jpg", task="multi-focus")
 
 
 def test_boxes_are_for_infrared_and_visible_pairs_alone(tmp_path: Path) -> None:
@@ -118,8 +131,10 @@ def test_task_names() -> None:
     assert split_task("roadscene=0.7") == (None, "roadscene=0.7")
     assert split_task("C:/pairs") == (None, "C:/pairs")
     assert split_task("/data/a:b") == (None, "/data/a:b")
-    with pytest.raises(ConfigError, match=r"--task medcal: .* did you mean medical\?"):
+    with pytest.raises(ConfigError, match=r"^--data medcal:data/mri_pet: .* did you mean medical\?") as caught:
         split_task("medcal:data/mri_pet")
+    assert str(caught.value).endswith("A folder of that name is ./medcal:data/mri_pet")
+    assert split_task("./medcal:data/mri_pet") == (None, "./medcal:data/mri_pet")
     with pytest.raises(ConfigError, match="the tasks are ivif, medical, multi-focus, multi-exposure"):
         find_task("sharpening")
 

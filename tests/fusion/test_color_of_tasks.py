@@ -75,6 +75,21 @@ def test_a_colored_first_source_is_grey_where_the_second_gives_the_colour(tmp_pa
     np.testing.assert_allclose(chroma(run(tmp_path / "a", "medical")["1"]), chroma(pet), atol=1.1 / 255)
 
 
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_colour_that_is_lost_is_told_once(tmp_path: Path, batch_size: int, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "a"
+    for stem, first, second in (("0", colored(0), colored(1)), ("1", colored(2), grey(3)), ("2", colored(4), grey(5))):
+        write(root / "first" / f"{stem}.png", first)
+        write(root / "second" / f"{stem}.png", second)
+    run(root, "multi-focus", batch_size=batch_size)  # both give their colour
+    run(root, "medical", color="gray", batch_size=batch_size)
+    assert not caplog.messages
+    for method in ("mean", "max"):
+        run(root, "medical", method, batch_size=batch_size)
+    (told,) = caplog.messages
+    assert str(root / "first/1.png") in told and "Swap --first and --second" in told
+
+
 @pytest.mark.parametrize("task", ["medical", "multi-focus", "multi-exposure"])
 @pytest.mark.parametrize("batch_size", [1, 4])
 def test_grey_pairs_give_grey_images_and_colored_ones_beside_them_colour(

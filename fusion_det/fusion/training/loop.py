@@ -179,7 +179,7 @@ class TrainingLoop:
             ids += batch.ids
             # A network may draw random numbers (dropout): those of this batch, not of what happened before it.
             torch.manual_seed(derive_seed("step", self.settings.seed, progress.step, part))
-            terms = self.losses(batch, phase, moment.done)
+            terms = self.losses(self.recipe.vary(self.sources(batch)), phase, moment.done)
             self._check_finite(terms["total"].detach(), "loss", ids)
             self.fabric.backward(terms["total"] / accumulate)
             sums.update({name: float(value.detach()) for name, value in terms.items()})
@@ -217,9 +217,8 @@ class TrainingLoop:
         ir, vi = (self.fabric.to_device(images) for images in (batch.ir, batch.vi))
         return Sources(ir, vi, luma(vi), batch.tasks[0])
 
-    def losses(self, batch: Batch, phase: Phase, done: float) -> Terms:
+    def losses(self, sources: Sources, phase: Phase, done: float) -> Terms:
         """The loss of a batch: the networks compute in their precision, what comes after them in float32."""
-        sources = self.sources(batch)
         with self.fabric.autocast():
             output = phase.forward(sources)
         return phase.loss(sources, tree_map_only(torch.Tensor, torch.Tensor.float, output), done)
@@ -246,7 +245,7 @@ class TrainingLoop:
             size, task = len(batch.ids), batch.tasks[0]
             # A loss may draw random numbers; those of every validation are the same.
             torch.manual_seed(derive_seed("validation", self.settings.seed, counts.total()))
-            terms = self.losses(batch, phase, 1.0)
+            terms = self.losses(self.sources(batch), phase, 1.0)
             sums[task].update({name: float(value) * size for name, value in terms.items()})
             counts[task] += size
         means = {task: {name: value / counts[task] for name, value in sums[task].items()} for task in sums}
@@ -271,7 +270,7 @@ class TrainingLoop:
     def _time_step(self, batches: Iterator[Batch], phase: Phase) -> float:
         started = time.perf_counter()
         for _ in range(self.settings.accumulate):
-            total = self.losses(next(batches), phase, 1.0)["total"]
+            total = self.losses(self.recipe.vary(self.sources(next(batches))), phase, 1.0)["total"]
             self.fabric.backward(total / self.settings.accumulate)
             float(total.detach())  # waits for the device
         self.optimizer.zero_grad(set_to_none=True)

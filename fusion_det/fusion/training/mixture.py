@@ -164,7 +164,7 @@ def mix(
         )
     ranked_members = [members[name] for name in ranked_by_hash(list(members), f"fusion_det/fusion-validation/{seed}/")]
     held_out = {member.id for member in every_task_first(ranked_members)[:validation]}
-    _check_tasks(members.values(), held_out, validation)
+    _check_tasks(sources, members.values(), held_out, validation)
     return Mixture(
         train=tuple(member for identity, member in members.items() if identity not in held_out),
         validation=tuple(member for identity, member in members.items() if identity in held_out),
@@ -180,9 +180,17 @@ def every_task_first(members: Sequence[Member]) -> list[Member]:
     return sorted(members, key=lambda member: leaders[member.record.task] is not member)
 
 
-def _check_tasks(members: Collection[Member], held_out: Collection[str], validation: int) -> None:
+def _check_tasks(
+    sources: Sequence[Source], members: Collection[Member], held_out: Collection[str], validation: int
+) -> None:
     """ConfigError if a task lacks pairs to learn from, or (where some are held out) to be judged by."""
     tasks = dict.fromkeys(member.record.task for member in members)
+    if gone := [source for source in sources if any(record.task not in tasks for record in source.dataset)]:
+        named = ", ".join(f"{s.dataset.name}={s.share:g} ({len(s.dataset)} {s.dataset.task} pairs)" for s in gone)
+        raise ConfigError(
+            f"--data {named}: no pair may be used: the share is too small, or all are tested on or repeated; give a larger "
+            "share, add --data of the same task, or leave it out"
+        )
     if 0 < validation < len(tasks):
         raise ConfigError(
             f"--validation {validation}: of {len(tasks)} tasks hold out at least one pair each, or none at all"

@@ -112,15 +112,20 @@ class Recipe:
         """All of ``options``, by the settings where these name them.
 
         Raises:
-            ConfigError: an unknown option, or a value of another type than the default's.
+            ConfigError: an unknown option, or a value of another type than the default's (a whole number may stand for a
+                float).
         """
+        chosen = dict(cls.options)
         for name, value in settings.options.items():
             if name not in cls.options:
                 known = ", ".join(cls.options) or "none"
                 raise ConfigError(f"--set options.{name}: no option of this method's training; it has {known}")
+            if type(value) is int and isinstance(cls.options[name], float):
+                value = float(value)
             if type(value) is not type(cls.options[name]):
                 raise ConfigError(f"--set options.{name}={value}: a value like {cls.options[name]}")
-        return {**cls.options, **settings.options}
+            chosen[name] = value
+        return chosen
 
     def optimizer(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Of all networks together; their groups have ``params``, ``weight_decay`` and ``network`` (a name)."""
@@ -131,6 +136,13 @@ class Recipe:
         s = self.settings
         warmup = round(s.warmup * moment.total)
         return WarmupCosine(moment.total, warmup, s.start_rate, s.peak_rate, s.final_rate)(moment.step)
+
+    def vary(self, sources: Sources) -> Sources:
+        """What is learnt from in the place of a training batch's crops, beside their flips: other images, another task.
+
+        Random numbers are torch's own, seeded for the step. Batches of the validation are not varied.
+        """
+        return sources
 
     def helpers(self) -> Iterable[nn.Module]:
         """Frozen networks that losses look through: moved to the device, not saved."""

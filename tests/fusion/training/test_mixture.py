@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -132,6 +133,14 @@ def test_wrong_shares_and_repetition() -> None:
         Source(dataset("a", 10), 1.5)
     with pytest.raises(ConfigError, match="named twice"):
         mix([Source(dataset("a", 10)), Source(dataset("a", 10))], validation=0)
+
+
+def test_a_task_does_not_vanish_silently() -> None:
+    few = replace(dataset("b", 2), task="medical")
+    few = replace(few, records=tuple(replace(record, task="medical") for record in few.records))
+    with pytest.raises(ConfigError, match=r"--data b=0\.2 \(2 medical pairs\): no pair may be used"):
+        mix([Source(dataset("a", 10)), Source(few, 0.2)], validation=0)
+    assert mix([Source(dataset("a", 10)), Source(few, 0.5)], validation=0).tasks == ("ivif", "medical")
 
 
 def test_pairs_that_are_at_hand_are_barred_by_their_images() -> None:

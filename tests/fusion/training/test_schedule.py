@@ -63,13 +63,19 @@ def test_halving(done: float, rate: float) -> None:
 
 def test_options_of_a_recipe() -> None:
     class Wide(Recipe):
-        options: ClassVar[Mapping[str, Option]] = {"width": 8, "deep": False}
+        options: ClassVar[Mapping[str, Option]] = {"width": 8, "deep": False, "slope": 0.2}
 
     def wide(**options: object) -> dict[str, object]:
         return Wide.chosen_options(TrainSettings(options=options))  # type: ignore[arg-type]
 
-    assert wide(width=4) == {"width": 4, "deep": False}
-    for wrong, message in (({"depth": 4}, "it has width, deep"), ({"width": True}, "options.width=True")):
+    assert wide(width=4) == {"width": 4, "deep": False, "slope": 0.2}
+    assert isinstance(wide(slope=1)["slope"], float)
+    for wrong, message in (
+        ({"depth": 4}, "it has width, deep"),
+        ({"width": True}, "options.width=True"),
+        ({"width": 4.0}, "options.width=4.0"),
+        ({"slope": True}, "options.slope=True"),
+    ):
         with pytest.raises(ConfigError, match=message):
             wide(**wrong)
     phase = Phase("none", lambda sources: None, lambda sources, output, done: {})

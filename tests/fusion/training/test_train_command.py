@@ -14,6 +14,7 @@ pytest.importorskip("lightning", reason="Lightning is not installed")
 from training_jobs import LEARNERS, write_pairs
 
 from fusion_det.cli import main
+from fusion_det.cli.train_fusion import _open
 
 pytestmark = pytest.mark.usefixtures("fresh_registry")
 
@@ -80,7 +81,8 @@ def test_errors_name_the_option(
 
 def test_help_is_there(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--help") == 0
-    assert "--exclude-split" in capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--exclude-split" in shown and "S4Fusion was trained" not in shown
 
 
 def test_two_tasks_and_two_folders_of_any_names(
@@ -96,8 +98,19 @@ def test_two_tasks_and_two_folders_of_any_names(
     card = json.loads((tmp_path / "out" / "last.json").read_text())
     assert [(origin["name"], origin.get("task")) for origin in card["data"]] == [
         ("pairs", None),
-        ("made", "multi-focus"),
+        ("made_ir_vi", "multi-focus"),
     ]
+
+
+def test_two_folders_are_named_after_both_and_what_holds_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(*, parent: str) -> list[str]:
+        monkeypatch.setattr("os.path.commonpath", lambda folders: parent)
+        pairs = (f"{tmp_path}/d/T1,{tmp_path}/d/PET", f"{tmp_path}/d/T2, {tmp_path}/d/PET")
+        return [_open(pair, "medical", None, tmp_path / "cache", None) for pair in pairs]  # type: ignore[arg-type,misc]
+
+    monkeypatch.setattr("fusion_det.data.open_folders", lambda *folders, name, **options: name)
+    assert names(parent=f"{tmp_path}/d") == ["d-T1-PET", "d-T2-PET"]
+    assert names(parent="/") == ["T1-PET", "T2-PET"]
 
 
 def test_one_task_for_all_data(usual: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,6 +119,6 @@ def test_one_task_for_all_data(usual: list[object], tmp_path: Path, capsys: pyte
     assert "has no MRI and PET, SPECT or CT folder side by side (folders there: ir, vi)" in message
     assert "--data DIR,DIR" in message and "--task ivif" in message
     assert run(*usual, "--data", "focus:x") == 2
-    assert "--task focus: the tasks are ivif, medical, multi-focus, multi-exposure; did you mean" in " ".join(
-        capsys.readouterr().err.split()
-    )
+    message = " ".join(capsys.readouterr().err.split())
+    assert "--data focus:x: focus is no task; the tasks are ivif, medical, multi-focus, multi-exposure; did" in message
+    assert "A folder of that name is ./focus:x" in message
