@@ -98,6 +98,16 @@ def test_targets_by_task() -> None:
     torch.testing.assert_close(losses.target("multi-exposure", dark, bright), torch.full((1, 1, 32, 32), 0.4))
 
 
+def test_the_mean_of_exposures_gets_contrast_and_never_burns() -> None:
+    means = torch.linspace(0, 1, 256, dtype=torch.float64, requires_grad=True)
+    levels = losses.spread(means)
+    (slopes,) = torch.autograd.grad(levels.sum(), means)
+    assert (slopes > 0).all(), "what is brighter stays brighter"
+    assert float(slopes.detach().max()) == pytest.approx(1.75, abs=1e-3)
+    torch.testing.assert_close(levels + levels.flip(0), torch.ones_like(levels))
+    assert 8 / 255 > levels[0] > 1 / 255
+
+
 def test_the_sharper_source_is_taken_where_it_is_sharper() -> None:
     scene = torch.rand(1, 1, 64, 96, generator=torch.Generator().manual_seed(0))
     blurred = F.avg_pool2d(extend(scene, (3, 3, 3, 3), "replicate"), 7, stride=1)
@@ -108,12 +118,26 @@ def test_the_sharper_source_is_taken_where_it_is_sharper() -> None:
     assert torch.equal(taken[..., 56:], scene[..., 56:])
 
 
+def test_the_livelier_source_is_chosen_by_regions() -> None:
+    torch.manual_seed(0)
+    first, second = 0.5 + 0.2 * torch.rand(2, 1, 1, 64, 96)
+    first[..., :48], second[..., 48:] = 0.6, 0.4
+    chosen = losses.is_livelier(first, second)[0, 0]
+    assert not chosen[:, :44].any()
+    assert chosen[:, 52:].all()
+    assert not losses.is_livelier(first, first).any()
+
+
 def test_edges_come_from_the_stronger_source() -> None:
     step = torch.zeros(1, 1, 16, 16)
     step[..., 8:] = 1
     flat = torch.full_like(step, 0.5)
-    assert losses.edge_distance(step, step, flat) == 0
-    assert losses.edge_distance(1 - step, step, flat) > losses.edge_distance(flat, step, flat)
+    first = torch.ones_like(step, dtype=torch.bool)
+    assert losses.edge_distance(step, step, flat, first) == 0
+    assert losses.edge_distance(step, flat, step, ~first) == 0
+    # 16 rows times two columns whose response to the step is 4, of 8; half of the directions.
+    torch.testing.assert_close(losses.edge_distance(flat, step, flat, first), torch.tensor(2 / 16 * 4 / 8 / 2))
+    assert losses.edge_distance(1 - step, step, flat, first) > losses.edge_distance(flat, step, flat, first)
 
 
 def test_gate_history_forgets_after_a_hundred_steps() -> None:
@@ -122,6 +146,19 @@ def test_gate_history_forgets_after_a_hundred_steps() -> None:
     for step in range(130):
         history.remember((torch.full((4,), float(step)), torch.zeros(4)))
     assert sorted(history.known(0)[:, 0].tolist()) == list(range(30, 130))
+
+
+def test_balance_pulls_with_the_whole_gradient_of_a_step() -> None:
+    history = GateHistory(4)
+    used = torch.tensor([0.7, 0.1, 0.1, 0.1])
+    for _ in range(100):
+        history.remember((used, used))
+    gates = used.clone().requires_grad_()
+    average = history.with_gradient(0, gates)
+    torch.testing.assert_close(average, used)
+    (pull,) = torch.autograd.grad(losses.balance(average[None]), gates)
+    (alone,) = torch.autograd.grad(losses.balance(gates[None]), gates)
+    torch.testing.assert_close(pull, alone)
 
 
 def test_history_is_kept_while_training_and_not_while_judging() -> None:
@@ -147,7 +184,7 @@ def test_terms_add_up_and_have_gradients(task: str, targets: str) -> None:
     phase = recipe.phases[0]
     terms = phase.loss(sources, phase.forward(sources), 0.5)
     f, early = recipe.factors, early_share(0.5)  # type: ignore[attr-defined]
-    emphasis = 3.0 if targets == "task" and task == "multi-focus" else 1.0
+    emphasis = 2.0 if targets == "task" and task == "multi-focus" else 1.0
     expected = (
         f["bscl"] * (0.8 * terms["features"] + 0.4 * terms["pixels"])
         + 0.01 * terms["balance"]

@@ -42,8 +42,8 @@ SMALL_TRAINING = replace(
     options={
         "targets": "task",
         "intensity": 10.0,
-        "structure": 4.0,
-        "edges": 50.0,
+        "structure": 8.0,
+        "edges": 60.0,
         "diversity": 0.1,
         "consensus": 0.1,
         "halve_every": 0,
@@ -63,7 +63,8 @@ CARD = MethodCard(
     size_multiple=16,
     min_size=16,
     weights=WeightsInfo(
-        origin="none published, nor is there code: this project's own come with it, or fusion-det train-fusion smc_mamba",
+        origin="nowhere (none are published, nor is there code): this project's own come with it, or fusion-det train-fusion "
+        "smc_mamba",
         file="smc_mamba.safetensors",
         licence="AGPL-3.0-or-later (this project's training)",
     ),

@@ -25,6 +25,9 @@ class SMCMambaConfig:
     mafe, frequency: whether there are the enhancement, and its frequency branch.
     head: "blend" weighs the two sources at every pixel and corrects the sum, before the sigmoid; "direct" is a convolution
         alone before it.
+    radii: of box means in pixels, each taken of the one before. The blend splits the sources into what each of them takes away
+        and what the last one leaves; this rest is weighed between the sources, the details of each have factors of their own,
+        so that both can be kept whole. Empty: the sources are weighed as they are.
     """
 
     widths: tuple[int, int] = (16, 64)
@@ -35,6 +38,7 @@ class SMCMambaConfig:
     mafe: bool = True
     frequency: bool = True
     head: Literal["blend", "direct"] = "blend"
+    radii: tuple[int, ...] = (2, 8)
 
     def __post_init__(self) -> None:
         if not 1 <= self.chosen <= self.experts:
@@ -49,5 +53,6 @@ CONFIGS: dict[str, SMCMambaConfig] = {
     "no_mafe": replace(_DEFAULT, mafe=False),
     "no_frequency": replace(_DEFAULT, frequency=False),
     "no_moe": replace(_DEFAULT, experts=1, chosen=1),
+    "one_weight": replace(_DEFAULT, radii=()),
     "direct": replace(_DEFAULT, head="direct"),
 }

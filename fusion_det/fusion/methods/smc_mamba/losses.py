@@ -6,13 +6,12 @@ are tensors without dimensions, means over elements unless said.
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from fusion_det.fusion.training.terms import gaussian_means, sobel_responses
+from fusion_det.fusion.training.terms import C2, gaussian_means, sobel_responses
 
 MULTI_FOCUS, MULTI_EXPOSURE = "multi-focus", "multi-exposure"
 """Tasks whose targets differ from those of the others."""
@@ -34,9 +33,8 @@ def haar(maps: torch.Tensor) -> Bands:
     An odd last row or column is repeated. ``low`` is the mean of each square of four.
     """
     maps = _made_even(_made_even(maps, -1), -2)
-    low, across = _lift(maps[..., 0::2], maps[..., 1::2])
-    ll, lh = _lift(low[..., 0::2, :], low[..., 1::2, :])
-    hl, hh = _lift(across[..., 0::2, :], across[..., 1::2, :])
+    low, across = _lift(maps, -1)
+    (ll, lh), (hl, hh) = _lift(low, -2), _lift(across, -2)
     return Bands(ll.unsqueeze(-3), torch.stack((lh, hl, hh), dim=-3))
 
 
@@ -45,7 +43,8 @@ def _made_even(maps: torch.Tensor, dim: int) -> torch.Tensor:
     return torch.cat((maps, maps.narrow(dim, size - 1, 1)), dim) if size % 2 else maps
 
 
-def _lift(even: torch.Tensor, odd: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _lift(maps: torch.Tensor, dim: int) -> tuple[torch.Tensor, torch.Tensor]:
+    even, odd = maps.unflatten(dim, (-1, 2)).unbind(dim)
     detail = odd - even
     return even + detail / 2, detail
 
@@ -71,9 +70,12 @@ def likeness(opinions: torch.Tensor) -> torch.Tensor:
     """L_div: the cosine between two experts' maps, clamped at 0, averaged over pairs of experts and images. (E,b,…)."""
     if len(opinions) < 2:
         return opinions.new_zeros(())
-    flat = F.normalize(opinions.flatten(2), dim=-1)
-    pairs = [(flat[i] * flat[j]).sum(-1).clamp_min(0) for i, j in itertools.combinations(range(len(flat)), 2)]
-    return torch.stack(pairs).mean()
+    flat = opinions.flatten(2).movedim(0, 1)  # (b,E,…)
+    products = flat @ flat.mT
+    norms = products.diagonal(dim1=-2, dim2=-1).clamp_min(1e-12).sqrt()
+    cosines = products / (norms[:, :, None] * norms[:, None])
+    first, second = torch.triu_indices(len(opinions), len(opinions), 1)
+    return cosines[:, first, second].clamp_min(0).mean()
 
 
 def disagreement(opinions: torch.Tensor) -> torch.Tensor:
@@ -94,8 +96,14 @@ def target(task: str, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor
 
 def sharper(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """At every pixel the source with more local energy of its Laplacian, under a Gaussian of σ 3."""
-    chosen = local_energy(first) > local_energy(second)
-    return torch.where(chosen, first, second)
+    return torch.where(local_energy(first) > local_energy(second), first, second)
+
+
+def contrast_likeness(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """SSIM without its term of luminance at every pixel, (B,1,H,W): (2·cov + C₂) / (var x + var y + C₂)."""
+    mean_x, mean_y, xx, yy, xy = gaussian_means(torch.cat((x, y, x * x, y * y, x * y), dim=1)).chunk(5, dim=1)
+    variances = xx - mean_x.square() + yy - mean_y.square()
+    return (2 * (xy - mean_x * mean_y) + C2) / (variances + C2)
 
 
 def local_energy(image: torch.Tensor) -> torch.Tensor:
@@ -105,14 +113,39 @@ def local_energy(image: torch.Tensor) -> torch.Tensor:
     return gaussian_means((neighbours - 4 * image).square(), 21, 3.0)
 
 
+def spread(mean: torch.Tensor) -> torch.Tensor:
+    """The mean of two exposures with more contrast: σ(7·(mean - ½)), of slope 1.75 in the middle and never black nor white.
+
+    Where one exposure is nearly white and the other nearly black, which is where both are of use, their mean is a flat grey.
+    """
+    return torch.sigmoid(7 * (mean - 0.5))
+
+
 def smooth(image: torch.Tensor) -> torch.Tensor:
     """Gaussian means (21 pixels, σ 4), (B,1,H,W)."""
     return gaussian_means(image, 21, 4.0)
 
 
-def edge_distance(fused: torch.Tensor, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of the fused image's Sobel responses from those of the source whose edge is stronger there."""
+def is_livelier(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Where the first source has the stronger edges: more energy of Sobel's responses under a Gaussian (11 pixels, σ 2). Bool.
+
+    By regions, since a choice pixel by pixel mixes the sources where neither should be mixed.
+    """
+    return _edge_energy(first) > _edge_energy(second)
+
+
+def _edge_energy(image: torch.Tensor) -> torch.Tensor:
+    across, down = sobel_responses(image, "replicate")
+    return gaussian_means(across.square() + down.square(), 11, 2.0)
+
+
+def edge_distance(
+    fused: torch.Tensor, first: torch.Tensor, second: torch.Tensor, is_first: torch.Tensor
+) -> torch.Tensor:
+    """Mean |∇fused - ∇source| over both directions, of the first source where ``is_first`` and of the second elsewhere.
+
+    ∇ is Sobel's filters over 8; pixels of the border are repeated beyond it.
+    """
     a, b, own = (sobel_responses(image, "replicate") for image in (first, second, fused))
-    stronger = a[0].abs() + a[1].abs() > b[0].abs() + b[1].abs()
-    across, down = ((torch.where(stronger, x, y) - z).abs().mean() for x, y, z in zip(a, b, own, strict=True))
-    return (across + down) / 8
+    across, down = ((torch.where(is_first, x, y) - z).abs().mean() for x, y, z in zip(a, b, own, strict=True))
+    return (across + down) / 16

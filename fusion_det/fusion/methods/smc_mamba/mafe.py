@@ -29,10 +29,13 @@ class MAFE(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y = self.norm(x)
-        branches = [self.local(y), self.spatial(y)]
+        # The merging projection of the concatenated branches, part by part: only one branch's maps are alive at a time.
+        width = x.shape[-1]
+        x = x + project(self.local(y), self.merge.weight[:, :width], self.merge.bias)
+        x = x + project(self.spatial(y), self.merge.weight[:, width : 2 * width])
         if self.frequency is not None:
-            branches.append(self.frequency(y))
-        return x + project(torch.cat(branches, dim=-1), self.merge.weight, self.merge.bias)
+            x = x + project(self.frequency(y), self.merge.weight[:, 2 * width :])
+        return x
 
 
 class LocalBranch(nn.Module):

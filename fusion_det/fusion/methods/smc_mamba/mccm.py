@@ -94,13 +94,15 @@ class CrossModalExpert(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        features, gates = [], []
-        for x, norm, layer in zip((first, second), self.norms, self.in_projs, strict=True):
-            y = norm(x)
-            assert isinstance(layer, nn.Linear)
-            (for_scan, for_gate), (scan_bias, gate_bias) = layer.weight.chunk(2), layer.bias.chunk(2)
-            features.append(project(y, for_scan, scan_bias))
-            gates.append(project(y, for_gate, gate_bias))
-        p = depthwise_silu(torch.stack(features), self.depthwise)
-        y = gated_norm(self.scan(p), torch.stack(gates), self.out_norm) * self.channels(p)
-        return project(y[0] + y[1], self.out_proj.weight, self.out_proj.bias)
+        both = first, second
+        p = torch.stack([depthwise_silu(self._projected(x, i, 0), self.depthwise) for i, x in enumerate(both)])
+        y, weights = self.scan(p), self.channels(p)
+        del p
+        gated = [gated_norm(y[i], self._projected(x, i, 1), self.out_norm) * weights[i] for i, x in enumerate(both)]
+        return project(gated[0] + gated[1], self.out_proj.weight, self.out_proj.bias)
+
+    def _projected(self, x: torch.Tensor, modality: int, part: int) -> torch.Tensor:
+        """What is scanned (part 0) or gates it (part 1). The norm is taken twice: large maps are not kept through the scan."""
+        layer = self.in_projs[modality]
+        assert isinstance(layer, nn.Linear)
+        return project(self.norms[modality](x), layer.weight.chunk(2)[part], layer.bias.chunk(2)[part])

@@ -38,18 +38,19 @@ class SMCMambaNet(nn.Module):
         self.down = nn.Conv2d(full, half, 2, stride=2)
         self.enhance = nn.ModuleList(MAFE(width, config) if config.mafe else nn.Identity() for width in config.widths)
         self.fuse = nn.ModuleList(MCCM(width, config) for width in config.widths)
-        self.decoder = Decoder(full, half, config.head)
+        self.decoder = Decoder(full, half, config)
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        fine, coarse = self._encode(first, second)
-        fused_fine = self.fuse[0](*fine.chunk(2))
-        del fine
-        fused: torch.Tensor = self.decoder(first, second, fused_fine, self.fuse[1](*coarse.chunk(2)))
+        # One source after the other: half the memory of both at once.
+        (first_fine, first_coarse), (second_fine, second_coarse) = self._encode(first), self._encode(second)
+        fine = self.fuse[0](first_fine, second_fine)
+        del first_fine, second_fine
+        fused: torch.Tensor = self.decoder(first, second, fine, self.fuse[1](first_coarse, second_coarse))
         return fused
 
     def look_inside(self, first: torch.Tensor, second: torch.Tensor) -> Insight:
         """The same image, with all experts consulted."""
-        maps = self._encode(first, second)
+        maps = self._encode(torch.cat((first, second)))
         fine, coarse = (self.level(i).consult_all(*x.chunk(2)) for i, x in enumerate(maps))
         image = self.decoder(first, second, fine.fused, coarse.fused)
         return Insight(image, (fine, coarse), (maps[0].unflatten(0, (2, -1)), maps[1].unflatten(0, (2, -1))))
@@ -60,23 +61,27 @@ class SMCMambaNet(nn.Module):
         assert isinstance(fuse, MCCM)
         return fuse
 
-    def _encode(self, first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features at full and at half resolution, (2B,H,W,C): those of the first sources, then those of the second."""
-        x = F.gelu(self.stem(torch.cat((first, second)).contiguous(memory_format=torch.channels_last)))
+    def _encode(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features at full and at half resolution, (b,H,W,C)."""
+        x = F.gelu(self.stem(images.contiguous(memory_format=torch.channels_last)))
         fine = self.enhance[0](x.permute(0, 2, 3, 1))
         coarse = F.gelu(self.down(fine.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
         return fine, self.enhance[1](coarse)
 
 
 class Decoder(nn.Module):
-    """Fused features of both resolutions, and the sources, to the fused image."""
+    """Fused features of both resolutions, and the sources, to the fused image.
 
-    def __init__(self, full: int, half: int, head: str) -> None:
+    The head's outputs: the weight of the first source's base, a correction, and for each band the factors of both details.
+    """
+
+    def __init__(self, full: int, half: int, config: SMCMambaConfig) -> None:
         super().__init__()
+        self.radii = config.radii
         self.up = nn.Conv2d(half, full, 1)
         self.mix = nn.Conv2d(full, full, 3, padding=1)
         self.refine = nn.Conv2d(full, full, 3, padding=1)
-        self.head = nn.Conv2d(full, 2 if head == "blend" else 1, 3, padding=1)
+        self.head = nn.Conv2d(full, 2 + 2 * len(self.radii) if config.head == "blend" else 1, 3, padding=1)
 
     def forward(
         self, first: torch.Tensor, second: torch.Tensor, fine: torch.Tensor, coarse: torch.Tensor
@@ -87,6 +92,21 @@ class Decoder(nn.Module):
         y = self.head(x)
         if y.shape[1] == 1:
             return torch.sigmoid(y)
-        weight, correction = torch.sigmoid(y[:, :1]), y[:, 1:]
-        blend = (weight * first + (1 - weight) * second).clamp(_LEAST_LEVEL, 1 - _LEAST_LEVEL)
-        return torch.sigmoid(torch.logit(blend) + correction)
+        blend = self._blend(torch.cat((first, second), 1), torch.sigmoid(y[:, :1]), torch.sigmoid(y[:, 2:]))
+        return torch.sigmoid(torch.logit(blend.clamp(_LEAST_LEVEL, 1 - _LEAST_LEVEL)) + y[:, 1:2])
+
+    def _blend(self, sources: torch.Tensor, weight: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+        """sources: (B,2,H,W). weight: (B,1,H,W) of the first one's base. factors: (B,2n,H,W) of the details in n bands."""
+        kept = torch.zeros_like(weight)
+        for band, radius in enumerate(self.radii):
+            means = box_means(sources, radius)
+            kept = kept + (factors[:, 2 * band : 2 * band + 2] * (sources - means)).sum(1, keepdim=True)
+            sources = means
+        return weight * sources[:, :1] + (1 - weight) * sources[:, 1:] + kept
+
+
+def box_means(maps: torch.Tensor, radius: int) -> torch.Tensor:
+    """Means of squares of 2·radius+1 pixels, of what of them is inside the maps (B,C,H,W)."""
+    for height, width in ((radius, 0), (0, radius)):
+        maps = F.avg_pool2d(maps, (2 * height + 1, 2 * width + 1), 1, (height, width), count_include_pad=False)
+    return maps

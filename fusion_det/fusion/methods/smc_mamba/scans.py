@@ -50,11 +50,10 @@ class Scan(nn.Module):
 
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         walks = len(self.directions)
-        params = [project(x, weight.flatten(0, 1)) for x, weight in zip(u, self.x_proj_weight, strict=True)]
-        together = params[0][None] if len(params) == 1 else torch.stack(params)
+        params = _stacked([project(x, weight.flatten(0, 1)) for x, weight in zip(u, self.x_proj_weight, strict=True)])
         scanned = scan_2d(
             at_least_float32(u),
-            at_least_float32(together.unflatten(-1, (walks, -1))),
+            at_least_float32(params.unflatten(-1, (walks, -1))),
             at_least_float32(self.dt_weight),
             at_least_float32(self.dt_bias),
             -torch.exp(at_least_float32(self.A_log)),
@@ -62,6 +61,10 @@ class Scan(nn.Module):
             directions=self.directions,
         )
         return scanned.to(u.dtype)
+
+
+def _stacked(maps: list[torch.Tensor]) -> torch.Tensor:
+    return maps[0][None] if len(maps) == 1 else torch.stack(maps)
 
 
 class ChannelScan(nn.Module):
@@ -86,7 +89,7 @@ class ChannelScan(nn.Module):
         return 2 * torch.sigmoid(weights).movedim(-1, -2)
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=4)
 def spiral(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The frequencies of ``rfft2`` from low to high (FR-Scan): by their distance from zero, then by their angle.
 
@@ -109,11 +112,16 @@ def spiral(height: int, width: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(order), torch.from_numpy(inverse)
 
 
+_LEAST_SIZE = 1e-6
+"""Amplitudes below it, as in a black map, have no phase: the slope of the division by them would be too steep to learn from."""
+
+
 class FrequencyScan(nn.Module):
     """The frequency-rotation state space model: amplitude and phase scanned along the spiral, apart from each other.
 
     (b,H,W,C) to the same. Amplitudes are taken as log(1+·), phases as cosine and sine; what the scans find is added to both.
-    Fresh parameters add nothing: the map is returned.
+    Cosine and sine are not brought back to the unit circle: a frequency whose phase is doubtful may so be weakened. Fresh
+    parameters add nothing: the map is returned.
     """
 
     def __init__(self, width: int, states: int) -> None:
@@ -127,13 +135,29 @@ class FrequencyScan(nn.Module):
             spectrum = torch.fft.rfft2(at_least_float32(x), dim=(1, 2), norm="ortho")
             walked = spectrum.flatten(1, 2)[:, order]  # (b,L,C)
             size = walked.abs()
-            unit = torch.view_as_real(walked / size.clamp_min(1e-12)).flatten(-2)  # (b,L,2C): cosine and sine by turns
+            unit = torch.view_as_real(walked / size.clamp_min(_LEAST_SIZE)).flatten(
+                -2
+            )  # (b,L,2C): cosine and sine by turns
             log_size = torch.log1p(size)
             log_size = log_size + self.amplitude(log_size)
             unit = unit + self.phase(unit)
             turned = torch.view_as_complex(unit.unflatten(-1, (-1, 2))) * torch.expm1(log_size.clamp(0, 20))
             back = turned[:, inverse].unflatten(1, spectrum.shape[1:3])
-            return torch.fft.irfft2(back, s=(height, width), dim=(1, 2), norm="ortho").to(x.dtype)
+            return _real_map(back, width).to(x.dtype)
+
+
+def _real_map(spectrum: torch.Tensor, width: int) -> torch.Tensor:
+    """``irfft2`` of (b,H,W//2+1,C), of what need not be the spectrum of a real map: its nearest one.
+
+    What a real map cannot have is taken away here; libraries for GPUs leave open what they do with it.
+    """
+    rows = torch.fft.ifft(spectrum, dim=1, norm="ortho")
+    paired = torch.ones(rows.shape[2], 1, device=rows.device, dtype=rows.real.dtype)
+    paired[0] = 0  # frequencies without another of the opposite sign: their part of a real map's rows is real
+    if width % 2 == 0:
+        paired[-1] = 0
+    rows = torch.complex(rows.real, rows.imag * paired)
+    return torch.fft.irfft(rows, n=width, dim=2, norm="ortho")
 
 
 class SpiralBlock(nn.Module):
