@@ -62,7 +62,7 @@ def test_a_table_and_pictures_for_every_task_that_is_there(sets: Path) -> None:
     assert "left out: msrs" in shown.output
     page = (out / "index.html").read_text()
     for words in (
-        "PET, SPECT or CT",
+        'data-title="PET"',
         "Over-exposed",
         "Under-exposed",
         "MRI and PET: side by side",

@@ -61,7 +61,7 @@ def experiment(**changes: Any) -> Experiment:
 
 
 def mixture_of(dataset: PairDataset, split: Split, config: FusionTrainingConfig) -> Mixture:
-    return training_mixture(config, dataset, split, open_dataset)
+    return training_mixture(config, dataset, split, lambda name, task: open_dataset(name, task=task))
 
 
 def plan_of(dataset: PairDataset, split: Split, **changes: Any) -> Plan:
