@@ -32,6 +32,11 @@ class Task:
     folders: tuple[tuple[str, ...], tuple[str, ...]]
     joint_chroma: bool = False
 
+    @property
+    def options(self) -> tuple[str, str]:
+        """What the two sources are called on the command line."""
+        return ("--ir", "--vi") if self.name == IVIF else ("--first", "--second")
+
     def called(self, place: int, folder: str) -> str:
         """What the images of a folder are called under a picture: of "PET, SPECT or CT" the one that the folder is named after.
 

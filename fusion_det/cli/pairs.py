@@ -31,7 +31,7 @@ def open_pairs(
     from fusion_det.data import open_dataset, open_folders
 
     known = find_task(task)
-    first, second = source_options(task)
+    first, second = known.options
     if data is not None and ir is None and vi is None:
         return open_dataset(data, limit=limit, cache_dir=cache, progress=progress, task=task)
     if data is not None or ir is None or vi is None:
@@ -43,11 +43,6 @@ def open_pairs(
     if ir.is_file() or vi.is_file():
         raise ConfigError(f"{first} {ir} and {second} {vi}: give two images or two folders, not one of each")
     return open_folders(ir, vi, limit=limit, cache_dir=cache, progress=progress, task=task)
-
-
-def source_options(task: str) -> tuple[str, str]:
-    """What the two sources of a task are called on the command line."""
-    return ("--ir", "--vi") if task == IVIF else ("--first", "--second")
 
 
 def _open_files(ir: Path, vi: Path, task: Task, progress: Progress) -> PairDataset:

@@ -11,7 +11,6 @@ import typer
 
 from fusion_det.cli.console import INTERRUPTED, RunDisplay, console
 from fusion_det.cli.options import TaskName
-from fusion_det.cli.pairs import source_options
 from fusion_det.errors import ConfigError
 from fusion_det.tasks import IVIF, find_task
 
@@ -160,8 +159,7 @@ def _wanted_set(
     options: dict[str, Any],
 ) -> dict[str, Any] | None:
     """The one set that the options name, None where the experiment names some."""
-    find_task(task)
-    first, second = source_options(task)
+    first, second = find_task(task).options
     folders = ir is not None or vi is not None
     if folders and (ir is None or vi is None):
         raise ConfigError(f"{first} and {second} go together; or give --data DATASET")

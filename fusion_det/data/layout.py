@@ -141,8 +141,8 @@ def _subfolders(folder: Path) -> list[Path]:
 
 
 def _two_folders(task: Task) -> str:
-    options = "--ir DIR --vi DIR" if task.name == IVIF else "--first DIR --second DIR"
-    return f"{options} (fusion-det train-fusion: --data DIR,DIR)"
+    first, second = task.options
+    return f"{first} DIR {second} DIR (fusion-det train-fusion: --data DIR,DIR)"
 
 
 def _beside(task: Task) -> str:

@@ -77,8 +77,8 @@ def open_folders(
     Raises:
         DatasetError: as :func:`open_dataset`.
     """
-    options = ("--ir", "--vi") if task == IVIF else ("--first", "--second")
-    for option, folder in zip(options, (ir, vi), strict=True):
+    known = find_task(task)
+    for option, folder in zip(known.options, (ir, vi), strict=True):
         if folder.is_file():
             raise DatasetError(
                 f"{folder} ({option}) is a file.",
@@ -88,10 +88,10 @@ def open_folders(
             raise DatasetError(f"The folder {folder} ({option}) does not exist.", cure="Check the path.")
     if ir.resolve() == vi.resolve():
         raise DatasetError(
-            f"{' and '.join(options)} are the same folder: {ir}", cure="Give one folder for each modality."
+            f"{' and '.join(known.options)} are the same folder: {ir}", cure="Give one folder for each modality."
         )
     root = Path(os.path.commonpath([ir.resolve(), vi.resolve()]))
-    source = Source(normal_name(name), Layout(root, ir, vi), annotations, find_task(task))
+    source = Source(normal_name(name), Layout(root, ir, vi), annotations, known)
     return _open(source, None if annotations else "folder", limit, cache_dir, progress)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.ndimage import gaussian_filter
+from skimage.metrics import structural_similarity
 
 pytest.importorskip("lightning", reason="Lightning is not installed")
 
@@ -116,6 +118,21 @@ def test_the_sharper_source_is_taken_where_it_is_sharper() -> None:
     taken = losses.sharper(near, far)
     assert torch.equal(taken[..., :40], scene[..., :40])
     assert torch.equal(taken[..., 56:], scene[..., 56:])
+
+
+def test_likeness_of_contrasts_is_ssim_without_luminance() -> None:
+    torch.manual_seed(0)
+    x, y = torch.rand(2, 1, 1, 40, 40, dtype=torch.float64)
+    torch.testing.assert_close(losses.contrast_likeness(x, x + 0.3), torch.ones_like(x))
+    assert losses.contrast_likeness(x, 1 - x).max() < -0.5, "turned round"
+    _, whole = structural_similarity(
+        x[0, 0].numpy(), y[0, 0].numpy(), data_range=1, full=True, gaussian_weights=True, use_sample_covariance=False
+    )
+    means = [torch.from_numpy(gaussian_filter(image[0, 0].numpy(), 1.5, truncate=3.5)) for image in (x, y)]
+    luminance = (2 * means[0] * means[1] + 1e-4) / (means[0] ** 2 + means[1] ** 2 + 1e-4)
+    inner = slice(8, -8)
+    product = luminance * losses.contrast_likeness(x, y)[0, 0]
+    torch.testing.assert_close(product[inner, inner], torch.from_numpy(whole)[inner, inner], atol=1e-6, rtol=0)
 
 
 def test_the_livelier_source_is_chosen_by_regions() -> None:

@@ -135,9 +135,8 @@ class FrequencyScan(nn.Module):
             spectrum = torch.fft.rfft2(at_least_float32(x), dim=(1, 2), norm="ortho")
             walked = spectrum.flatten(1, 2)[:, order]  # (b,L,C)
             size = walked.abs()
-            unit = torch.view_as_real(walked / size.clamp_min(_LEAST_SIZE)).flatten(
-                -2
-            )  # (b,L,2C): cosine and sine by turns
+            # (b,L,2C): cosine and sine by turns
+            unit = torch.view_as_real(walked / size.clamp_min(_LEAST_SIZE)).flatten(-2)
             log_size = torch.log1p(size)
             log_size = log_size + self.amplitude(log_size)
             unit = unit + self.phase(unit)
